@@ -1,0 +1,1 @@
+"""REST over what the store has confirmed. Thin routes over plain functions."""

@@ -1,0 +1,1 @@
+"""The edge program: poll plan, drivers, outbox (store and forward), uplink, health."""

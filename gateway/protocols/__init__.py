@@ -1,0 +1,1 @@
+"""Codecs: bytes in, dataclass out. No sockets, ports, files, clock or log in here."""

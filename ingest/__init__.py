@@ -1,0 +1,1 @@
+"""Broker message -> checked Reading -> store; acknowledgements, quarantine and the delivery ledger."""

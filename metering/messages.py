@@ -1,0 +1,195 @@
+"""Broker messages between gateway and ingest: topics, schemas, encoding (JSON, schema version 1).
+
+    mg/v1/{part}/{gateway}/up      rows in order of seq           gateway -> ingest, QoS 1
+    mg/v1/{part}/{gateway}/ack     what is committed              ingest -> gateway, QoS 1
+    mg/v1/{part}/{gateway}/state   birth and last will, retained  gateway, QoS 1
+    mg/v1/{part}/{gateway}/health  counters                       gateway, QoS 0
+    mg/v1/{part}/notice            meters with new readings       ingest, QoS 0
+
+`part` = crc32(gateway) % 64: a broker-independent way to share a city among ingest workers.
+Message *content* is strict; `ingest.decoding` does the forgiving work of finding out what is wrong with a bad one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from metering.errors import MessageError
+from metering.reading import GatewayId, Row, TimeMs
+
+VERSION: Final = 1
+PARTS: Final = 64
+MAX_ROWS: Final = 500
+MAX_BYTES: Final = 64 * 1024
+"""What a gateway puts into one `up` message at most."""
+
+Seq = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
+Span = tuple[Seq, Seq]
+"""Inclusive range of seq."""
+Epoch = Annotated[str, msgspec.Meta(min_length=8, max_length=32, pattern=r"^[0-9a-f]+$")]
+
+
+class Up(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A contiguous range of outbox rows: row i has the number `seq + i`.
+
+    oldest: the lowest seq that the outbox still holds. produced: the highest seq it ever gave out.
+    gone: ranges that ingest called missing but that this gateway no longer holds (they were acknowledged once).
+    """
+
+    v: int
+    gateway: GatewayId
+    epoch: Epoch
+    seq: Seq
+    oldest: Seq
+    produced: Seq
+    sent_at: TimeMs
+    rows: Annotated[list[Row], msgspec.Meta(max_length=MAX_ROWS)]
+    gone: Annotated[list[Span], msgspec.Meta(max_length=100)] = []
+
+
+class Refused(msgspec.Struct, forbid_unknown_fields=True):
+    """A message that could not be read at all. digest: `payload_digest` of it; its raw bytes are in quarantine."""
+
+    digest: str
+    reason: str
+
+
+class Ack(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """Everything up to `upto` is committed (store or quarantine) except the `missing` ranges.
+
+    epoch is "" and upto 0 when only `refused` speaks.
+    """
+
+    v: int
+    epoch: str
+    upto: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+    missing: Annotated[list[Span], msgspec.Meta(max_length=100)] = []
+    refused: Refused | None = None
+
+
+class State(msgspec.Struct, omit_defaults=True):
+    """Birth (online true) and last will (online false) of a gateway."""
+
+    v: int
+    gateway: str
+    online: bool
+    at: int
+    epoch: str = ""
+    version: str = ""
+
+
+class Health(msgspec.Struct, omit_defaults=True):
+    """What a gateway says about itself every few seconds.
+
+    outbox: ok, full or damaged, with `outbox_reason` in words. waiting: rows not yet acknowledged.
+    oldest_at: [ms UTC] time of the oldest waiting row, None when nothing waits. counters: monotonic, since start.
+    """
+
+    v: int
+    gateway: str
+    epoch: str
+    at: int
+    produced: int
+    acknowledged: int
+    waiting: int
+    in_memory: int
+    oldest_at: int | None
+    outbox: str
+    outbox_reason: str
+    meters: int
+    meters_silent: int
+    counters: dict[str, int]
+
+
+class Notice(msgspec.Struct):
+    """Which meters got readings in which time range [ms UTC, inclusive], after the commit."""
+
+    v: int
+    at: int
+    meters: list[str]
+    t0: int
+    t1: int
+
+
+def part_of(gateway: str) -> int:
+    """Return the part (0..63) to which a gateway belongs."""
+    return zlib.crc32(gateway.encode()) % PARTS
+
+
+def topic(gateway: str, leaf: str) -> str:
+    """Return mg/v1/{part}/{gateway}/{leaf}."""
+    return f"mg/v1/{part_of(gateway)}/{gateway}/{leaf}"
+
+
+def notice_topic(part: int) -> str:
+    """Return mg/v1/{part}/notice."""
+    return f"mg/v1/{part}/notice"
+
+
+def gateway_of(topic_name: str) -> str:
+    """Return the gateway that a topic belongs to.
+
+    Raises: MessageError when the topic is not ours or its part does not fit the gateway.
+    """
+    levels = topic_name.split("/")
+    if len(levels) != 5 or levels[:2] != ["mg", "v1"]:
+        raise MessageError(f"topic {topic_name[:80]!r} is not of the form mg/v1/PART/GATEWAY/LEAF")
+    gateway = levels[3]
+    if levels[2] != str(part_of(gateway)):
+        raise MessageError(f"topic {topic_name[:80]!r}: gateway {gateway} belongs to part {part_of(gateway)}")
+    return gateway
+
+
+def payload_digest(payload: bytes) -> str:
+    """Name a payload that could not be read: crc32 and length, as 8 hex digits and a decimal."""
+    return f"{zlib.crc32(payload):08x}-{len(payload)}"
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+encode = _ENCODER.encode
+_DECODERS: Final[dict[Any, Any]] = {t: msgspec.json.Decoder(t) for t in (Up, Ack, State, Health, Notice)}
+
+
+def decode_ack(payload: bytes) -> Ack:
+    """Raises: MessageError."""
+    ack: Ack = _decode(Ack, payload)
+    return ack
+
+
+def decode_state(payload: bytes) -> State:
+    """Raises: MessageError."""
+    state: State = _decode(State, payload)
+    return state
+
+
+def decode_health(payload: bytes) -> Health:
+    """Raises: MessageError."""
+    health: Health = _decode(Health, payload)
+    return health
+
+
+def decode_notice(payload: bytes) -> Notice:
+    """Raises: MessageError."""
+    notice: Notice = _decode(Notice, payload)
+    return notice
+
+
+def decode_up(payload: bytes) -> Up:
+    """Strict decoding of a whole message. Raises: MessageError."""
+    up: Up = _decode(Up, payload)
+    return up
+
+
+def _decode(kind: Any, payload: bytes) -> Any:
+    if len(payload) > 2 * MAX_BYTES:
+        raise MessageError(f"message of {len(payload)} bytes; {2 * MAX_BYTES} are allowed", payload[:64])
+    try:
+        message = _DECODERS[kind].decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MessageError(f"not a {kind.__name__} message: {error}", payload[:64]) from error
+    if message.v != VERSION:
+        raise MessageError(f"schema version {message.v}; this program speaks {VERSION}", payload[:64])
+    return message

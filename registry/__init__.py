@@ -1,0 +1,1 @@
+"""The utility's books in SQL: usage points, meters, installations, gateways, buses, and ingest's ledgers."""

@@ -1,0 +1,1 @@
+"""Meters that answer on the wire. Run as processes of their own; the services never import them."""
