@@ -35,9 +35,7 @@ class MetergateError(Exception):
         self.port = port
 
     def __str__(self) -> str:
-        where = "".join(
-            f" {name}={value}" for name, value in (("meter", self.meter), ("port", self.port)) if value
-        )
+        where = "".join(f" {name}={value}" for name, value in (("meter", self.meter), ("port", self.port)) if value)
         raw = f" frame={self.frame[:64].hex(' ')}{'…' if len(self.frame) > 64 else ''}" if self.frame else ""
         return f"{self.message}{where}{raw}"
 
@@ -81,9 +79,7 @@ class ChecksumError(ProtocolError):
 class MeterError(MetergateError):
     """The meter answered properly, and the answer is a refusal; `code` is the meter's own."""
 
-    def __init__(
-        self, message: str, frame: bytes = b"", *, code: int = 0, meter: str = "", port: str = ""
-    ) -> None:
+    def __init__(self, message: str, frame: bytes = b"", *, code: int = 0, meter: str = "", port: str = "") -> None:
         super().__init__(message, frame, meter=meter, port=port)
         self.code = code
 

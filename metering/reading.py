@@ -75,9 +75,7 @@ EventKind = Literal[
 ]
 
 
-class Event(
-    msgspec.Struct, tag_field="type", tag="event", omit_defaults=True, forbid_unknown_fields=True, gc=False
-):
+class Event(msgspec.Struct, tag_field="type", tag="event", omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Something that happened at the edge and is not a value: a failed read is an event, never a 0.
 
     at: [ms UTC]. cause: a short code (`timeout`, `exception_02`, `connect`, `checksum`, …). count: how often since

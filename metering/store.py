@@ -45,9 +45,7 @@ class ReadingStore(Protocol):
         this key (cursor pages).
         """
 
-    def at_or_before(
-        self, meters: Sequence[str], t: int, *, quantity: Quantity | None = None
-    ) -> dict[str, Reading]:
+    def at_or_before(self, meters: Sequence[str], t: int, *, quantity: Quantity | None = None) -> dict[str, Reading]:
         """Return for each meter its last reading with read_at <= t (that carries `quantity`, when given)."""
 
     def counts(self, t0: int, t1: int) -> dict[str, int]:
