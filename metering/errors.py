@@ -20,6 +20,8 @@ A doubtful value is not an error: it is a Reading with a quality and a reason.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class MetergateError(Exception):
     """Base of all our errors. `str()` is a sentence for a person; the keywords find the fault.
@@ -65,15 +67,40 @@ class BrokerError(TransportError):
 
 
 class ProtocolError(MetergateError):
-    """Bytes that do not follow the protocol."""
+    """Bytes that do not follow the protocol.
+
+    sort: one machine-readable word for what is wrong (length, frame, bcd, unsupported, ...), "" for the class's own.
+    also: further sorts that are wrong at the same time: a Modbus frame that is cut has no right CRC either.
+    facts: what was found, by name (checksum_in_frame, checksum_computed), as texts.
+    """
+
+    default_sort = "frame"
+
+    def __init__(
+        self,
+        message: str,
+        frame: bytes = b"",
+        *,
+        sort: str = "",
+        also: tuple[str, ...] = (),
+        facts: Mapping[str, str] | None = None,
+        meter: str = "",
+        port: str = "",
+    ) -> None:
+        super().__init__(message, frame, meter=meter, port=port)
+        self.sort = sort or self.default_sort
+        self.also = also
+        self.facts = dict(facts or {})
 
 
 class FrameError(ProtocolError):
-    """Not this protocol, cut short, or content that the protocol forbids."""
+    """Not this protocol, cut short (sort "length"), or content that the protocol forbids."""
 
 
 class ChecksumError(ProtocolError):
-    """The right shape, but damaged on the way."""
+    """The right shape, but damaged on the way; sort is checksum, crc or bcc."""
+
+    default_sort = "checksum"
 
 
 class MeterError(MetergateError):

@@ -1,0 +1,1 @@
+"""Tests of the codecs: golden frames, round trips, refusals."""
