@@ -1,0 +1,443 @@
+"""One MQTT session on the asyncio loop: paho-mqtt does the protocol, this file does the manners.
+
+- QoS 1 deliveries are acknowledged by hand, after the work, in the order of their arrival (MQTT 5, 4.6).
+- Acknowledgements that belong to a lost connection are dropped: on the new one the same number may name another
+  message. Each connection is a new paho client, so nothing of the old one can leak into it.
+- Reason codes are read where the broker has them (MQTT 5): a message refused by an access list fails its `send`.
+  MQTT 3.1.1 brokers answer "success" and throw such a message away, which is why nothing depends on PUBACK.
+- Bounded: QoS 1 by receive-maximum (MQTT 5; 3.1.1 brokers have their own limit), QoS 0 by `MAX_WAITING`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+from pydantic import Field, SecretStr
+
+from metering.clock import Clock
+from metering.errors import BrokerError
+from metering.settings import SettingsModel
+
+MAX_WAITING: Final = 10_000
+"""QoS 0 deliveries kept for a slow reader; more are dropped and counted."""
+_FIRST_RETRY_S: Final = 0.2
+_LAST_RETRY_S: Final = 15.0
+_CONNECT_DEADLINE_S: Final = 10.0
+_STEADY_S: Final = 5.0  # a link that falls sooner keeps the back-off growing (two clients with one id would storm)
+
+
+class BrokerSettings(SettingsModel):
+    """How to reach one MQTT broker."""
+
+    host: str = Field("127.0.0.1", description="Host name or address of the MQTT broker.", min_length=1)
+    port: int = Field(1883, description="TCP port of the broker, 1 to 65535; 8883 is usual with TLS.", ge=1, le=65535)
+    username: str = Field("", description="User name at the broker; empty connects without one.")
+    password: SecretStr = Field(SecretStr(""), description="Password at the broker; better given by password_file.")
+    tls_ca: Path | None = Field(
+        None, description="PEM file of the authority that signed the broker's certificate; turns TLS on."
+    )
+    protocol: Literal["auto", "5", "3.1.1"] = Field(
+        "auto", description="MQTT version: auto tries 5 first and falls back to 3.1.1 when the broker has no 5."
+    )
+    keepalive_s: int = Field(20, description="Seconds between signs of life on an idle link, 5 to 600.", ge=5, le=600)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something to publish."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """Something that arrived. Call `ack` when the work on it is safe; the session keeps the order."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    _link: _Link | None = field(repr=False, default=None)
+    _mid: int = 0
+    _done: bool = False
+
+    def ack(self) -> None:
+        """Tell the broker that this delivery needs no repeat; harmless twice or after a reconnect."""
+        if not self._done:
+            self._done = True
+            if self._link is not None:
+                self._link.acknowledge_ready()
+
+
+class MqttSession:
+    """Connects, stays connected, sends and receives; see the module's docstring for the manners.
+
+    Counters: connects, disconnects, received, dropped_qos0, sent, refused, subscribe_refused.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        *,
+        client_id: str,
+        clock: Clock,
+        subscriptions: Sequence[tuple[str, int]] = (),
+        will: Message | None = None,
+        receive_maximum: int = 100,
+        maximum_packet_bytes: int = 1024 * 1024,
+        session_expiry_s: int = 0,
+        on_connect: Callable[[], None] | None = None,
+        on_disconnect: Callable[[str], None] | None = None,
+    ) -> None:
+        """session_expiry_s: > 0 asks the broker to keep the session (QoS 1 messages) that long while we are away."""
+        self.settings = settings
+        self.client_id = client_id
+        self.clock = clock
+        self.subscriptions = list(subscriptions)
+        self.will = will
+        self.receive_maximum = receive_maximum
+        self.maximum_packet_bytes = maximum_packet_bytes
+        self.session_expiry_s = session_expiry_s
+        self.on_connect = on_connect
+        self.on_disconnect = on_disconnect
+        self.last_problem = "not connected yet"
+        self.counters = dict.fromkeys(
+            ("connects", "disconnects", "received", "dropped_qos0", "sent", "refused", "subscribe_refused"), 0
+        )
+        self._waiting: deque[Delivery] = deque()
+        self._arrived = asyncio.Event()
+        self._link: _Link | None = None
+        self._speak_5 = settings.protocol != "3.1.1"
+        self._jitter = random.Random(client_id)
+
+    @property
+    def connected(self) -> bool:
+        """True between a successful CONNACK (and SUBACK) and the loss of the link."""
+        return self._link is not None
+
+    @property
+    def protocol(self) -> str:
+        """The MQTT version of the present (or next) connection: "5" or "3.1.1"."""
+        return "5" if self._speak_5 else "3.1.1"
+
+    async def run(self) -> None:
+        """Keep the session up until cancelled; cancelling sends DISCONNECT."""
+        delay = _FIRST_RETRY_S
+        while True:
+            link = _Link(self, speak_5=self._speak_5)
+            try:
+                await link.open()
+                self._set_link(link)
+                opened_at = self.clock.monotonic()
+                await link.lost
+                self.last_problem = link.reason
+                if self.clock.monotonic() - opened_at > _STEADY_S:
+                    delay = _FIRST_RETRY_S
+            except BrokerError as error:
+                self.last_problem = error.message
+                self._maybe_change_protocol(link)
+            finally:
+                was_up = self._link is link
+                self._link = None
+                link.close()
+            if was_up:
+                self.counters["disconnects"] += 1
+                if self.on_disconnect:
+                    self.on_disconnect(self.last_problem)
+            await self.clock.sleep(delay * (0.75 + 0.5 * self._jitter.random()))
+            delay = min(delay * 2, _LAST_RETRY_S)
+
+    def send(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> asyncio.Future[None]:
+        """Publish; the future is done after PUBACK (QoS 1) or hand-over to the socket (QoS 0).
+
+        It fails with BrokerError when there is no link, the link breaks, or the broker gives a refusing reason code.
+        """
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._link is None:
+            future.set_exception(BrokerError(f"no link to the broker: {self.last_problem}", port=self._port()))
+        else:
+            self._link.publish(Message(topic, payload, qos, retain), future)
+        return future
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        """`send` and wait. Raises: BrokerError."""
+        await self.send(topic, payload, qos=qos, retain=retain)
+
+    async def receive(self, limit: int) -> list[Delivery]:
+        """Wait for at least one delivery and return up to `limit`, oldest first."""
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
+
+    def _port(self) -> str:
+        return f"{self.settings.host}:{self.settings.port}"
+
+    def _set_link(self, link: _Link) -> None:
+        self._link = link
+        self.last_problem = ""
+        self.counters["connects"] += 1
+        if self.on_connect:
+            self.on_connect()
+
+    def _maybe_change_protocol(self, link: _Link) -> None:
+        """`auto`: a broker without MQTT 5 refuses it by code or hangs up before CONNACK; then 3.1.1 is tried."""
+        if self.settings.protocol == "auto" and (link.no_such_protocol or not self._speak_5):
+            self._speak_5 = not self._speak_5
+
+    def _deliver(self, delivery: Delivery) -> None:
+        self.counters["received"] += 1
+        if delivery.qos == 0 and len(self._waiting) >= MAX_WAITING:
+            self.counters["dropped_qos0"] += 1
+            return
+        self._waiting.append(delivery)
+        self._arrived.set()
+
+
+class _Link:
+    """One TCP connection's life: a paho client tied to the asyncio loop."""
+
+    def __init__(self, session: MqttSession, *, speak_5: bool) -> None:
+        self._session = session
+        self._loop = asyncio.get_running_loop()
+        self._speak_5 = speak_5
+        self._connack: asyncio.Future[None] = self._loop.create_future()
+        self._suback: asyncio.Future[None] = self._loop.create_future()
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        self.reason = ""
+        self.no_such_protocol = False
+        self._sent: dict[int, asyncio.Future[None]] = {}
+        self._unacknowledged: deque[Delivery] = deque()
+        self._misc: asyncio.Task[None] | None = None
+        self._socket: Any = None
+        self._closed = False
+        self._client = self._make_client()
+
+    async def open(self) -> None:
+        """Connect and subscribe. Raises: BrokerError."""
+        try:
+            await self._session.clock.timeout(self._connect(), _CONNECT_DEADLINE_S)
+            await self._session.clock.timeout(self._connack, _CONNECT_DEADLINE_S)
+            await self._subscribe()
+        except TimeoutError:
+            raise BrokerError("the broker does not answer", port=self._session._port()) from None
+        except (OSError, ssl.SSLError) as error:
+            raise BrokerError(f"cannot connect to the broker: {error}", port=self._session._port()) from error
+
+    def close(self) -> None:
+        """End the connection; what waits for PUBACK fails."""
+        if self._misc:
+            self._misc.cancel()
+        self._closed = True
+        self._client.on_disconnect = None
+        if self._socket is not None:
+            self._client.disconnect()
+            with contextlib.suppress(OSError, ValueError):
+                self._client.loop_write()  # let DISCONNECT leave before the socket closes
+            self._forget_socket()
+        self._fail_all(self.reason or "session closed")
+
+    def publish(self, message: Message, future: asyncio.Future[None]) -> None:
+        info = self._client.publish(message.topic, message.payload, message.qos, message.retain)
+        if info.rc not in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_QUEUE_SIZE):
+            future.set_exception(BrokerError(f"not sent: {paho.error_string(info.rc)}"))
+            return
+        self._session.counters["sent"] += 1
+        if message.qos == 0:
+            future.set_result(None)
+        else:
+            self._sent[info.mid] = future
+
+    def acknowledge_ready(self) -> None:
+        """Send the acknowledgements that are due, never past a delivery that is still being worked on."""
+        if self._session._link is not self:
+            self._unacknowledged.clear()
+            return
+        while self._unacknowledged and self._unacknowledged[0]._done:
+            delivery = self._unacknowledged.popleft()
+            self._client.ack(delivery._mid, delivery.qos)
+
+    def _make_client(self) -> paho.Client:
+        s = self._session
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=s.client_id,
+            protocol=MQTTProtocolVersion.MQTTv5 if self._speak_5 else MQTTProtocolVersion.MQTTv311,
+            clean_session=None if self._speak_5 else s.session_expiry_s == 0,
+            manual_ack=True,
+        )
+        client.connect_timeout = _CONNECT_DEADLINE_S
+        client.max_inflight_messages_set(1000)
+        if s.settings.username:
+            client.username_pw_set(s.settings.username, s.settings.password.get_secret_value() or None)
+        if s.settings.tls_ca is not None:
+            client.tls_set(ca_certs=str(s.settings.tls_ca), tls_version=ssl.PROTOCOL_TLS_CLIENT)
+        if s.will is not None:
+            client.will_set(s.will.topic, s.will.payload, s.will.qos, s.will.retain)
+        client.on_socket_open = lambda *a: self._in_loop(self._socket_open, a[2])
+        client.on_socket_close = lambda *a: self._in_loop(self._socket_close, a[2])
+        client.on_socket_register_write = lambda *a: self._in_loop(self._want_write, a[2])
+        client.on_socket_unregister_write = lambda *a: self._in_loop(self._no_write, a[2])
+        client.on_connect = self._on_connack
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_suback
+        client.on_message = self._on_message
+        client.on_publish = self._on_puback
+        return client
+
+    async def _connect(self) -> None:
+        s = self._session
+        dial = partial(self._client.connect, s.settings.host, s.settings.port, s.settings.keepalive_s)
+        if self._speak_5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types here
+            properties.ReceiveMaximum = s.receive_maximum
+            properties.MaximumPacketSize = s.maximum_packet_bytes
+            properties.SessionExpiryInterval = s.session_expiry_s
+            dial = partial(dial, clean_start=s.session_expiry_s == 0, properties=properties)
+        await self._loop.run_in_executor(None, dial)  # blocks while it resolves the name and connects
+        self._misc = self._loop.create_task(self._housekeeping())
+
+    async def _subscribe(self) -> None:
+        wanted = self._session.subscriptions
+        if not wanted:
+            return
+        if self._speak_5:
+            self._client.subscribe([(topic, SubscribeOptions(qos=qos)) for topic, qos in wanted])
+        else:
+            self._client.subscribe(list(wanted))
+        await self._session.clock.timeout(self._suback, _CONNECT_DEADLINE_S)
+
+    async def _housekeeping(self) -> None:
+        while self._client.loop_misc() == paho.MQTT_ERR_SUCCESS:
+            await self._session.clock.sleep(1.0)
+
+    # paho calls the socket hooks from the connecting thread at first and from the loop afterwards
+    def _in_loop(self, call: Callable[[Any], None], sock: Any) -> None:
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            here = False
+        if here:
+            call(sock)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, sock)
+
+    def _socket_open(self, sock: Any) -> None:
+        if self._closed:  # cancelled while the thread was still connecting
+            sock.close()
+            return
+        self._socket = sock
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop.add_reader(sock, self._readable)
+
+    def _readable(self) -> None:
+        sock = self._socket
+        self._client.loop_read()
+        while self._socket is sock and isinstance(sock, ssl.SSLSocket) and sock.pending():
+            self._client.loop_read()
+
+    def _socket_close(self, sock: Any) -> None:
+        if sock is self._socket:
+            self._forget_socket()
+
+    def _forget_socket(self) -> None:
+        if self._socket is not None and self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+        self._socket = None
+
+    def _want_write(self, sock: Any) -> None:
+        if sock is self._socket:
+            self._loop.add_writer(sock, self._client.loop_write)
+
+    def _no_write(self, sock: Any) -> None:
+        if sock is self._socket:
+            self._loop.remove_writer(sock)
+
+    def _on_connack(self, _c: Any, _u: Any, _flags: Any, code: Any, _p: Any = None) -> None:
+        if self._connack.done():
+            return
+        if code.is_failure:
+            self.no_such_protocol = "protocol version" in str(code).lower()
+            self._connack.set_exception(BrokerError(f"the broker refuses us: {code}", port=self._session._port()))
+        else:
+            self._connack.set_result(None)
+
+    def _on_suback(self, _c: Any, _u: Any, _mid: int, codes: Any, _p: Any = None) -> None:
+        refused = [
+            topic for (topic, _), code in zip(self._session.subscriptions, codes, strict=False) if code.is_failure
+        ]
+        if self._suback.done():
+            return
+        if refused:
+            self._session.counters["subscribe_refused"] += len(refused)
+            self._suback.set_exception(
+                BrokerError(
+                    f"the broker refuses the subscription to {', '.join(refused)}", port=self._session._port()
+                )
+            )
+        else:
+            self._suback.set_result(None)
+
+    def _on_disconnect(self, _c: Any, _u: Any, _flags: Any, code: Any, _p: Any = None) -> None:
+        self.reason = f"link to the broker lost: {code}"
+        if not self._connack.done():
+            # brokers of 3.1.1 days hang up on a CONNECT of version 5
+            self.no_such_protocol = self._speak_5
+            self._connack.set_exception(BrokerError(self.reason, port=self._session._port()))
+            self._connack.exception()  # marks it as seen; it matters only while somebody waits
+        if not self._suback.done():
+            self._suback.set_exception(BrokerError(self.reason, port=self._session._port()))
+            self._suback.exception()
+        if not self.lost.done():
+            self.lost.set_result(None)
+        self._fail_all(self.reason)
+
+    def _fail_all(self, reason: str) -> None:
+        waiting, self._sent = self._sent, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(BrokerError(reason, port=self._session._port()))
+        self._unacknowledged.clear()
+
+    def _on_message(self, _c: Any, _u: Any, message: paho.MQTTMessage) -> None:
+        delivery = Delivery(
+            message.topic,
+            bytes(message.payload),
+            message.qos,
+            message.retain,
+            self if message.qos else None,
+            message.mid,
+        )
+        if message.qos:
+            self._unacknowledged.append(delivery)
+        self._session._deliver(delivery)
+
+    def _on_puback(self, _c: Any, _u: Any, mid: int, code: Any, _p: Any = None) -> None:
+        future = self._sent.pop(mid, None)
+        if future is None or future.done():
+            return
+        if code.is_failure:
+            self._session.counters["refused"] += 1
+            future.set_exception(BrokerError(f"the broker refuses the message: {code}", port=self._session._port()))
+        else:
+            future.set_result(None)
