@@ -1,0 +1,1 @@
+"""Alembic revisions; head is what `registry.models` says (a test compares)."""
