@@ -1,0 +1,257 @@
+"""The MQTT session against real brokers: order of acknowledgements, reason codes, reconnect, both versions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metering.clock import SystemClock
+from metering.errors import BrokerError
+from metering.mqtt import BrokerSettings, Delivery, Message, MqttSession
+from tests.brokers import BrokerProcess, embedded, mosquitto, running
+
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
+    with running(mosquitto(tmp_path / "mosquitto")) as process:
+        yield process
+
+
+def session(port: int, name: str, **options: Any) -> MqttSession:
+    protocol = options.pop("protocol", "auto")
+    settings = BrokerSettings(host="127.0.0.1", port=port, protocol=protocol, **options.pop("settings", {}))
+    return MqttSession(settings, client_id=name, clock=CLOCK, **options)
+
+
+@asynccontextmanager
+async def up(*sessions: MqttSession) -> Any:
+    tasks = [asyncio.create_task(one.run()) for one in sessions]
+    try:
+        await until(lambda: all(one.connected for one in sessions))
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
+    async with asyncio.timeout(deadline_s):
+        while not condition():  # noqa: ASYNC110 (conditions of foreign processes have no event)
+            await asyncio.sleep(0.01)
+
+
+async def collect(receiver: MqttSession, count: int, deadline_s: float = 20.0) -> list[Delivery]:
+    found: list[Delivery] = []
+    async with asyncio.timeout(deadline_s):
+        while len(found) < count:
+            found += await receiver.receive(count - len(found))
+    return found
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(scenario())  # type: ignore[arg-type]  # an async def gives a coroutine
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_messages_arrive_in_order_and_are_acknowledged(broker: BrokerProcess, protocol: str) -> None:
+    async def scenario() -> None:
+        receiver = session(broker.port, "in", subscriptions=[("t/#", 1)], protocol=protocol)
+        sender = session(broker.port, "out", protocol=protocol)
+        async with up(receiver, sender):
+            sent = [sender.send(f"t/{i}", str(i).encode()) for i in range(50)]
+            for expected in range(50):  # a 3.1.1 broker keeps 20 in flight, so acknowledge as they come
+                one = (await collect(receiver, 1))[0]
+                assert (int(one.payload), one.qos) == (expected, 1)
+                one.ack()
+            await asyncio.gather(*sent)
+
+    run(scenario)
+
+
+def test_an_unacknowledged_delivery_comes_again_in_a_kept_session(broker: BrokerProcess) -> None:
+    async def scenario() -> None:
+        first = session(broker.port, "keep", subscriptions=[("t", 1)], session_expiry_s=60)
+        async with up(first):
+            async with up(session(broker.port, "out")):
+                sender = session(broker.port, "out2")
+                async with up(sender):
+                    for i in range(3):
+                        await sender.publish("t", str(i).encode())
+            found = await collect(first, 3)
+            found[1].ack()  # out of order: must wait for the first
+            found[0].ack()
+            await asyncio.sleep(0.2)
+        second = session(broker.port, "keep", subscriptions=[("t", 1)], session_expiry_s=60)
+        async with up(second):
+            again = await collect(second, 1)
+            assert [one.payload for one in again] == [b"2"]
+
+    run(scenario)
+
+
+def test_an_acknowledgement_never_passes_an_unfinished_delivery(broker: BrokerProcess) -> None:
+    async def scenario() -> None:
+        first = session(broker.port, "order", subscriptions=[("t", 1)], session_expiry_s=60)
+        sender = session(broker.port, "out")
+        async with up(first, sender):
+            for i in range(3):
+                await sender.publish("t", str(i).encode())
+            found = await collect(first, 3)
+            found[2].ack()
+            found[1].ack()
+            await asyncio.sleep(0.2)
+        second = session(broker.port, "order", subscriptions=[("t", 1)], session_expiry_s=60)
+        async with up(second):
+            assert [one.payload for one in await collect(second, 3)] == [b"0", b"1", b"2"]
+
+    run(scenario)
+
+
+def test_an_old_delivery_acknowledged_after_a_reconnect_does_nothing(broker: BrokerProcess) -> None:
+    async def scenario() -> None:
+        receiver = session(broker.port, "again", subscriptions=[("t", 1)], session_expiry_s=60)
+        sender = session(broker.port, "out")
+        async with up(receiver):
+            async with up(sender):
+                await sender.publish("t", b"before")
+            old = (await collect(receiver, 1))[0]
+            broker.kill()
+            await until(lambda: not receiver.connected)
+            broker.start()
+            await until(lambda: receiver.connected)
+            fresh = session(broker.port, "out3")
+            async with up(fresh):
+                await fresh.publish("t", b"after")
+                new = (await collect(receiver, 1))[0]
+                old.ack()  # its number now names another message
+                await asyncio.sleep(0.1)
+                assert receiver.connected
+                new.ack()
+
+    run(scenario)
+
+
+def test_a_denied_publish_fails_by_reason_code(tmp_path: Path) -> None:
+    acl = tmp_path / "acl"
+    acl.write_text("topic readwrite open/#\n")
+    acl.chmod(0o600)
+
+    async def scenario(port: int) -> None:
+        sender = session(port, "out", protocol="5")
+        async with up(sender):
+            await sender.publish("open/x", b"1")
+            with pytest.raises(BrokerError, match="refuses the message"):
+                await sender.publish("closed/x", b"1")
+            assert sender.counters["refused"] == 1
+
+    with running(mosquitto(tmp_path / "m", f"acl_file {acl}\nallow_anonymous true")) as broker:
+        asyncio.run(scenario(broker.port))
+
+
+def test_a_broker_without_version_5_is_spoken_to_in_3_1_1(tmp_path: Path) -> None:
+    async def scenario(port: int) -> None:
+        receiver, sender = session(port, "in", subscriptions=[("t", 1)]), session(port, "out")
+        async with up(receiver, sender):
+            assert receiver.protocol == "3.1.1"
+            await sender.publish("t", b"x" * 60_000)
+            found = await collect(receiver, 1)
+            assert len(found[0].payload) == 60_000
+            found[0].ack()
+
+    with running(embedded(tmp_path / "e")) as broker:
+        asyncio.run(scenario(broker.port))
+
+
+def test_a_lost_broker_fails_what_waits_and_the_session_returns(broker: BrokerProcess) -> None:
+    async def scenario() -> None:
+        gone: list[str] = []
+        sender = session(broker.port, "out", on_disconnect=gone.append)
+        async with up(sender):
+            broker.kill()
+            await until(lambda: not sender.connected)
+            with pytest.raises(BrokerError, match="no link"):
+                await sender.publish("t", b"1")
+            broker.start()
+            await until(lambda: sender.connected)
+            await sender.publish("t", b"2")
+            assert len(gone) == 1
+            assert sender.counters["connects"] == 2
+
+    run(scenario)
+
+
+def test_the_last_will_is_published_when_the_client_dies(broker: BrokerProcess) -> None:
+    async def scenario() -> None:
+        watcher = session(broker.port, "watch", subscriptions=[("state", 1)])
+        mortal = session(broker.port, "mortal", will=Message("state", b"offline", 1, retain=True))
+        async with up(watcher), up(mortal):
+            link: Any = mortal._link
+            link._socket.shutdown(2)  # the line is cut: no DISCONNECT leaves
+            found = await collect(watcher, 1)
+            assert found[0].payload == b"offline"
+            found[0].ack()
+
+    run(scenario)
+
+
+def test_a_clean_end_publishes_no_will(broker: BrokerProcess) -> None:
+    async def scenario() -> None:
+        watcher = session(broker.port, "watch", subscriptions=[("state", 1)])
+        async with up(watcher):
+            async with up(session(broker.port, "polite", will=Message("state", b"offline"))):
+                pass
+            with pytest.raises(TimeoutError):
+                await collect(watcher, 1, deadline_s=0.5)
+
+    run(scenario)
+
+
+def test_a_wrong_password_is_told_and_retried(tmp_path: Path) -> None:
+    async def scenario(port: int) -> None:
+        stranger = session(port, "stranger")
+        task = asyncio.create_task(stranger.run())
+        await until(lambda: "refuses us" in stranger.last_problem)
+        assert not stranger.connected
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    with running(mosquitto(tmp_path / "m", "allow_anonymous false")) as broker:
+        asyncio.run(scenario(broker.port))
+
+
+def test_cancelling_while_nothing_answers_leaves_no_task_behind() -> None:
+    async def scenario() -> None:
+        lonely = session(9, "lonely")  # nothing listens on the discard port
+        task = asyncio.create_task(lonely.run())
+        await until(lambda: "cannot connect" in lonely.last_problem)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(scenario)
+
+
+def test_a_flood_of_qos_0_is_bounded_and_counted(broker: BrokerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metering.mqtt.MAX_WAITING", 10)
+
+    async def scenario() -> None:
+        receiver = session(broker.port, "in", subscriptions=[("t", 0)])
+        sender = session(broker.port, "out")
+        async with up(receiver, sender):
+            for i in range(50):
+                await sender.publish("t", str(i).encode(), qos=0)
+            await until(lambda: receiver.counters["received"] == 50)
+            assert receiver.counters["dropped_qos0"] == 40
+            assert len(await collect(receiver, 10)) == 10
+
+    run(scenario)
