@@ -1,0 +1,98 @@
+"""What stands in a profile file: the keys, their types and limits (the file's own spelling, nothing computed)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from gateway.protocols.registers import MAX_BCD_BYTES, Encoding, Order
+from metering.quantities import Quantity
+from metering.settings import SettingsModel
+
+MAX_REGISTERS: Final = 125
+"""Modbus Application Protocol V1.1b3, 6.3: registers in one read."""
+
+Medium = Literal["gas", "water", "electricity", "heat"]
+Absent = Literal["all_ff", "max_signed", "min_signed", "nan"]
+FlagName = Literal["VALVE_CLOSED", "MAGNET", "COVER", "LOW_BATTERY", "CLOCK", "ALARM"]
+Register = Annotated[int, Field(ge=0, le=65535)]
+
+
+with warnings.catch_warnings():
+    # the key people write is `register`, which pydantic knows as an unrelated method of its metaclass (ABCMeta)
+    warnings.simplefilter("ignore", UserWarning)
+
+    class _Placed(SettingsModel):
+        register: Register = Field(description="First register, as addressed on the wire (0 … 65535).")
+
+    class _PlacedOrParts(SettingsModel):
+        register: Register | None = Field(None, description="First register, as addressed on the wire (0 … 65535).")
+
+
+class PartFile(_Placed):
+    """One number of a total that the meter keeps in pieces; the field is the sum of its parts."""
+
+    encoding: Encoding = Field(description="How the number is written.")
+    order: Order = Field("ABCD", description="Order of the bytes; ABCD is high byte first.")
+    size: int = Field(0, ge=0, le=MAX_BCD_BYTES, description="Length [bytes, even], for bcd only.")
+    scale: str = Field("1", description="What one step of the raw number is worth [unit], a decimal text.")
+
+
+class FlagFile(SettingsModel):
+    """A state that is told by bits of a number: it holds when (number & mask) == equals."""
+
+    flag: FlagName = Field(description="The state.")
+    mask: int = Field(ge=1, le=2**32 - 1, description="Which bits are looked at.")
+    equals: int | None = Field(None, ge=0, le=2**32 - 1, description="What they are then; all ones when left out.")
+
+
+class FieldFile(_PlacedOrParts):
+    """One thing that the meter tells: a quantity (in one number or the sum of parts) or flags."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", description="The meter maker's idea of it, one word.")
+    quantity: Quantity | None = Field(None, description="What it is; left out for flags.")
+    unit: str = Field("", description="The unit in which the meter counts; left out for flags.")
+    function: Literal[3, 4] | None = Field(None, description="Modbus function, when it differs from the profile's.")
+    encoding: Encoding | None = Field(None, description="How the number is written.")
+    order: Order = Field("ABCD", description="Order of the bytes; ABCD is high byte first.")
+    size: int = Field(0, ge=0, le=MAX_BCD_BYTES, description="Length [bytes, even], for bcd only.")
+    scale: str = Field("1", description="What one step of the raw number is worth [unit], a decimal text.")
+    offset: str = Field("0", description="Added after scaling [house unit], a decimal text.")
+    not_available: list[Absent] = Field([], description="Raw forms that mean: the meter has no value.")
+    part: list[PartFile] = Field([], description="The pieces of a split total, the coarsest first.")
+    flag: list[FlagFile] = Field([], description="States told by this number's bits.")
+
+
+class CaveatFile(SettingsModel):
+    """Something one must know about this model."""
+
+    text: str = Field(min_length=1, description="One sentence.")
+
+
+class GoldenFile(SettingsModel):
+    """A frame with known content; request and response in RTU form, hex, with their CRC."""
+
+    request: str = Field(description="The master's frame.")
+    response: str = Field(description="The meter's answer.")
+    expect: dict[str, str] = Field(min_length=1, description="Field name to house-unit decimal, or flag names.")
+    source: str = Field(min_length=1, description="Where the frame comes from.")
+
+
+class ProfileFile(SettingsModel):
+    """One meter model, as its file says it."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,47}$", description="Name of file, setting and log field.")
+    name: str = Field(min_length=1, description="What people call the model.")
+    medium: Medium = Field(description="What is metered.")
+    protocol: Literal["modbus"] = Field(description="How it talks.")
+    source: str = Field(min_length=1, description="The public document the map comes from.")
+    index: str = Field(description="Name of the field that is billed.")
+    index_digits: int | None = Field(None, ge=1, le=12, description="Digits before the point until it rolls over.")
+    function: Literal[3, 4] = Field(3, description="Modbus function: 3 holding registers, 4 input registers.")
+    max_registers: int = Field(125, ge=1, le=MAX_REGISTERS, description="Most registers in one request.")
+    max_gap: int = Field(8, ge=0, le=MAX_REGISTERS, description="Unused registers a request may read over.")
+    field: list[FieldFile] = Field(min_length=1, max_length=200, description="What the meter tells.")
+    caveat: list[CaveatFile] = Field([], description="What one must know.")
+    golden: list[GoldenFile] = Field(min_length=1, description="Frames with known content.")
