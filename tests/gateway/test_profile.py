@@ -109,7 +109,7 @@ def test_registers_that_did_not_come_are_never_a_value(tmp_path: Path) -> None:
         ('index = "total"', 'index = "state"', 6, ["only a field whose quantity accumulates"]),
         ('id = "example-g4"', 'id = "example-g5"', 1, ['must be the file\'s name, "example-g4"']),
         ('"123.456"', '"123.457"', 32, ['golden[0].expect = total = "123.457"', 'the response says "123.456"']),
-        ("total = \"123", "totl = \"123", 30, ["no such field", 'did you mean "total"?']),
+        ("total = \"123", "totl = \"123", 32, ["no such field", 'did you mean "total"?']),
         ("40 E2 A3", "41 E2 A3", 29, ["golden[0]", "CRC is wrong"]),
         ("00 02 C5 CE", "00 02 C5", 29, ["CRC is wrong"]),
         ("01 03 04 00", "01 zz 04 00", 29, ["response is not hex"]),
