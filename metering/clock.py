@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
+from zoneinfo import ZoneInfo
 
 T = TypeVar("T")
 
@@ -135,3 +136,8 @@ def parse_rfc3339(text: str) -> int:
     if stamp.tzinfo is None:
         raise ValueError(f"time without offset: {text!r} (write 2026-03-01T00:00:00Z or +08:00)")
     return round(stamp.timestamp() * 1000)
+
+
+def parse_day(text: str, zone: str = "UTC") -> int:
+    """Return [ms since 1970, UTC] of 00:00 local time of a date such as 2026-03-20. Raises: ValueError."""
+    return round(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000)

@@ -148,6 +148,17 @@ def nearest(word: str, words: Sequence[str]) -> str:
     return "allowed: " + ", ".join(sorted(words)) if words else "nothing is allowed here"
 
 
+def explain_row(error: ValidationError, row: Mapping[str, Any], model: type[BaseModel]) -> str:
+    """Put all that is wrong with one row of a table into one line, column by column."""
+    texts = []
+    for fault in error.errors():
+        path = _real_path(fault["loc"], dict(row))
+        value = _at(dict(row), path)
+        shown = "" if value is _NOTHING or value in ("", None) else f" = {_show(value, path, model)}"
+        texts.append(f"{spell(path)}{shown}: {_allowed(fault, path, model)}")
+    return "; ".join(texts)
+
+
 def _explain(
     error: ValidationError, data: Any, model: type[BaseModel], lines: Mapping[Path_, int], name: str
 ) -> Iterator[str]:
@@ -219,6 +230,8 @@ def _allowed(fault: Any, path: Path_, model: type[BaseModel]) -> str:
         "string_too_short": "must have {min_length} characters or more",
         "string_too_long": "must have {max_length} characters or fewer",
         "value_error": "{error}",
+        "int_parsing": "must be a whole number",
+        "float_parsing": "must be a number",
     }
     text: str = texts.get(kind, fault["msg"]).format(**context)
     bounds = _bounds(model, path)
@@ -236,11 +249,9 @@ def _bounds(model: type[BaseModel], path: Path_) -> str:
     high = limit.get("le", f"under {limit['lt']}" if "lt" in limit else None)
     if low is None and high is None:
         return ""
-    return (
-        f"{low} … {high}"
-        if low is not None and high is not None
-        else f"{low if high is None else high}" + (" or more" if high is None else " or less")
-    )
+    if low is None:
+        return f"{high} or less"
+    return f"{low} … {high}" if high is not None else str(low) + ("" if "gt" in limit else " or more")
 
 
 def _keys(model: type[BaseModel], path: Path_) -> list[str]:

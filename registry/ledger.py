@@ -127,7 +127,7 @@ class StatusRow:
 _CHUNK: Final = 500  # rows a statement; SQLite allows 32,766 parameters
 
 
-def _upsert(
+def upsert(
     connection: Connection,
     table: Any,
     rows: Sequence[Mapping[str, Any]],
@@ -163,18 +163,18 @@ def load_positions(connection: Connection) -> dict[tuple[str, str], Position]:
 def save_positions(connection: Connection, positions: Iterable[Position]) -> None:
     """Write positions as they are now."""
     rows = [asdict(position) | {"spans": json.dumps(position.spans)} for position in positions]
-    _upsert(connection, PositionRecord, rows, ("gateway", "epoch"), replace=True)
+    upsert(connection, PositionRecord, rows, ("gateway", "epoch"), replace=True)
 
 
 def add_events(connection: Connection, events: Sequence[EventRow]) -> int:
     """Keep events; return how many were new."""
     rows = [asdict(event) for event in events]
-    return _upsert(connection, EventRecord, rows, ("gateway", "epoch", "seq", "digest"), replace=False)
+    return upsert(connection, EventRecord, rows, ("gateway", "epoch", "seq", "digest"), replace=False)
 
 
 def add_quarantine(connection: Connection, refused: Sequence[QuarantineRow]) -> int:
     """Keep refused rows with their raw bytes; return how many were new."""
-    return _upsert(connection, Quarantine, [asdict(row) for row in refused], ("gateway", "digest"), replace=False)
+    return upsert(connection, Quarantine, [asdict(row) for row in refused], ("gateway", "digest"), replace=False)
 
 
 def load_latest(connection: Connection) -> dict[str, LatestRow]:
@@ -185,17 +185,17 @@ def load_latest(connection: Connection) -> dict[str, LatestRow]:
 
 def save_latest(connection: Connection, rows: Sequence[LatestRow]) -> None:
     """Write newest readings; a row that is not newer than what is there changes nothing."""
-    _upsert(connection, Latest, [asdict(row) for row in rows], ("meter",), replace=True, newer="read_at")
+    upsert(connection, Latest, [asdict(row) for row in rows], ("meter",), replace=True, newer="read_at")
 
 
 def replace_latest(connection: Connection, rows: Sequence[LatestRow]) -> None:
     """Write newest readings also when read_at is the same (a quantity was added to the same reading)."""
-    _upsert(connection, Latest, [asdict(row) for row in rows], ("meter",), replace=True)
+    upsert(connection, Latest, [asdict(row) for row in rows], ("meter",), replace=True)
 
 
 def save_closings(connection: Connection, rows: Sequence[ClosingRow]) -> None:
     """Write daily closing indexes; within a day the later read_at stays."""
-    _upsert(connection, Closing, [asdict(row) for row in rows], ("meter", "day"), replace=True, newer="read_at")
+    upsert(connection, Closing, [asdict(row) for row in rows], ("meter", "day"), replace=True, newer="read_at")
 
 
 def load_meters(connection: Connection) -> dict[str, MeterFacts]:
@@ -223,7 +223,7 @@ def save_gateway_status(connection: Connection, rows: Iterable[StatusRow]) -> No
         ).mappings()
         before = dict(known.first() or {"online": False, "state_at": None, "health_at": None, "health": {}})
         said = {name: value for name, value in asdict(row).items() if value is not None}
-        _upsert(connection, GatewayStatus, [before | said], ("gateway",), replace=True)
+        upsert(connection, GatewayStatus, [before | said], ("gateway",), replace=True)
 
 
 def save_counters(
@@ -234,7 +234,7 @@ def save_counters(
     for key, value in values.items():
         name, labels = key if isinstance(key, tuple) else (key, "")
         rows.append({"service": service, "name": name, "labels": labels, "value": float(value), "updated_at": at})
-    _upsert(connection, Counter, rows, ("service", "name", "labels"), replace=True)
+    upsert(connection, Counter, rows, ("service", "name", "labels"), replace=True)
 
 
 def get_state(connection: Connection, key: str) -> str | None:
@@ -244,4 +244,4 @@ def get_state(connection: Connection, key: str) -> str | None:
 
 def set_state(connection: Connection, key: str, value: str) -> None:
     """Remember a small fact."""
-    _upsert(connection, State, [{"key": key, "value": value}], ("key",), replace=True)
+    upsert(connection, State, [{"key": key, "value": value}], ("key",), replace=True)

@@ -1,0 +1,299 @@
+"""Bring the utility's list of meters into the registry, and read back what a gateway must poll."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import sqlalchemy as sa
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from sqlalchemy.engine import Connection
+
+from metering.clock import parse_day, parse_rfc3339
+from metering.quantities import COUNTERS, Quantity, to_micro
+from metering.settings import explain_row, nearest
+from registry.ledger import upsert
+from registry.models import Bus, Gateway, Installation, Meter, UsagePoint
+
+Medium = Literal["gas", "water", "electricity", "heat"]
+CustomerClass = Literal["residential", "residential_heating", "restaurant", "commercial", "public", "industrial"]
+MeterState = Literal["registered", "installed", "in_service", "sealed", "removed", "unused"]
+
+_BILLED: Final[dict[str, Quantity]] = {
+    "gas": "volume",
+    "water": "volume",
+    "electricity": "energy_import",
+    "heat": "energy_import",
+}
+
+
+def moment(text: str, zone: str) -> int:
+    """Return [ms UTC] of a date (its local midnight) or of a time with offset. Raises: ValueError."""
+    return parse_day(text, zone) if len(text) == 10 else parse_rfc3339(text)
+
+
+def _moment_text(text: str) -> str:
+    try:
+        moment(text, "UTC")
+    except ValueError as error:
+        raise ValueError("must be a date such as 2026-03-20 or a time with offset") from error
+    return text
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError("no such time zone; write for example Asia/Shanghai") from error
+    return name
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("holds a control character")
+    return text
+
+
+Micro = Annotated[int, BeforeValidator(lambda text: to_micro(text) if isinstance(text, str) else text)]
+Moment = Annotated[str, AfterValidator(_moment_text)]
+Word = Annotated[str, Field(max_length=64), AfterValidator(_printable)]
+Name = Annotated[str, Field(max_length=300), AfterValidator(_printable)]
+GatewayWord = Annotated[str, Field(max_length=48, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class MeterRow(BaseModel):
+    """One line of a meters file: the columns of the sample fleet, and how the meter is reached."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    meter_id: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
+    medium: Medium
+    usage_point: Word = ""
+    customer_class: CustomerClass | Literal[""] = ""
+    unit: Literal["m3", "kWh", ""] = ""
+    quantity: Quantity | None = None
+    serial: Word = ""
+    profile: Word = ""
+    gateway: GatewayWord | None = None
+    bus: GatewayWord | None = None
+    bus_kind: Word = "modbus-tcp"
+    host: Annotated[str, Field(max_length=255), AfterValidator(_printable)] = ""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    address: Word = ""
+    interval_s: Annotated[int, Field(ge=1, le=31 * 86400)] | None = None
+    install_date: Moment | None = None
+    commission_date: Moment | None = None
+    replaced_at: Moment | None = None
+    start_index: Micro | None = None
+    index_digits: Annotated[int, Field(ge=1, le=12)] | None = None
+    resolution: Annotated[Micro, Field(gt=0)] | None = None
+    qmax_per_h: Annotated[Micro, Field(gt=0)] | None = None
+    inlet: Literal["left", "right", ""] = ""
+    state: MeterState = "in_service"
+    tz: Annotated[str, AfterValidator(_zone)] = "Asia/Shanghai"
+    district: Word = ""
+    customer_address: Name = ""
+    account_number: Word = ""
+    first_ts: str = ""
+    last_ts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A line that was not taken, and why. line: in the file, the header is 1."""
+
+    line: int
+    meter: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """meters: how many were taken; bad: every line that was not."""
+
+    meters: int
+    bad: list[BadRow]
+
+
+def import_meters(connection: Connection, text: str) -> ImportResult:
+    """Take a CSV of meters; sound rows go in (again: they are updated), each bad row is returned with its reason.
+
+    Rows that name a gateway must name bus, address, profile and interval_s too; gateways and buses are made from
+    what the rows say, and two rows that describe one bus differently are an error.
+    Raises: ValueError when the header cannot be used at all.
+    """
+    rows: list[tuple[int, MeterRow]] = []
+    bad: list[BadRow] = []
+    seen: dict[str, int] = {}
+    buses: dict[tuple[str, str], tuple[Any, ...]] = _known_buses(connection)
+    for line, raw in _lines(text):
+        meter = raw.get("meter_id", "")
+        try:
+            row = MeterRow.model_validate(raw)
+            _check_together(row, line, seen, buses)
+        except ValidationError as error:
+            bad.append(BadRow(line, meter, explain_row(error, raw, MeterRow)))
+        except ValueError as error:
+            bad.append(BadRow(line, meter, str(error)))
+        else:
+            rows.append((line, row))
+    _post(connection, [row for _, row in rows])
+    return ImportResult(len(rows), bad)
+
+
+def _lines(text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header = [name.strip().lstrip("\ufeff") for name in next(reader, [])]
+    known = list(MeterRow.model_fields)
+    for name in header:
+        if name not in known:
+            raise ValueError(f'line 1: unknown column "{name}"; {nearest(name, known)}')
+    for needed in ("meter_id", "medium"):
+        if needed not in header:
+            raise ValueError(f'line 1: column "{needed}" is missing')
+    if len(set(header)) != len(header):
+        raise ValueError("line 1: a column stands twice")
+    while True:
+        start = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(f"line {start}: not CSV: {error}") from error
+        if cells is None:
+            return
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(header):
+            # an impossible column makes the row fail its check, so that it is reported like every other bad row
+            yield start, {"meter_id": cells[0], f"({len(cells)} cells, the header has {len(header)})": ""}
+            continue
+        yield start, {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
+
+
+def _check_together(
+    row: MeterRow, line: int, seen: dict[str, int], buses: dict[tuple[str, str], tuple[Any, ...]]
+) -> None:
+    """What no single column can tell. Raises: ValueError."""
+    if row.meter_id in seen:
+        raise ValueError(f"meter_id stands already on line {seen[row.meter_id]}")
+    if row.quantity is not None and row.quantity not in COUNTERS:
+        raise ValueError(f"quantity {row.quantity} does not count; allowed: {', '.join(sorted(COUNTERS))}")
+    if row.gateway is not None:
+        wanted = {"bus": row.bus, "address": row.address, "profile": row.profile, "interval_s": row.interval_s}
+        if absent := [name for name, value in wanted.items() if not value]:
+            raise ValueError(f"a meter of a gateway needs {', '.join(absent)} too")
+        facts = (row.bus_kind, row.host, row.port)
+        before = buses.setdefault((row.gateway, str(row.bus)), facts)
+        if before != facts:
+            raise ValueError(f"bus {row.bus} of {row.gateway} is {before} elsewhere and {facts} here")
+    seen[row.meter_id] = line
+
+
+def _known_buses(connection: Connection) -> dict[tuple[str, str], tuple[Any, ...]]:
+    rows = connection.execute(sa.select(Bus.gateway_id, Bus.name, Bus.kind, Bus.host, Bus.port))
+    return {(row.gateway_id, row.name): (row.kind, row.host, row.port) for row in rows}
+
+
+def _post(connection: Connection, rows: list[MeterRow]) -> None:
+    gateways = {row.gateway: row.district for row in rows if row.gateway}
+    upsert(
+        connection,
+        Gateway,
+        [{"id": gateway, "name": "", "district": district} for gateway, district in gateways.items()],
+        ("id",),
+        replace=False,
+    )
+    buses = {(row.gateway, row.bus): row for row in rows if row.gateway}
+    upsert(
+        connection,
+        Bus,
+        [
+            {"gateway_id": gateway, "name": bus, "kind": row.bus_kind, "host": row.host, "port": row.port}
+            for (gateway, bus), row in buses.items()
+        ],
+        ("gateway_id", "name"),
+        replace=False,
+    )
+    numbers = {
+        (row.gateway_id, row.name): row.id for row in connection.execute(sa.select(Bus.id, Bus.gateway_id, Bus.name))
+    }
+    upsert(connection, UsagePoint, [_usage_point(row) for row in rows], ("id",), replace=True)
+    upsert(connection, Meter, [_meter(row, numbers) for row in rows], ("id",), replace=True)
+    _install(connection, rows)
+
+
+def _usage_point(row: MeterRow) -> dict[str, Any]:
+    return {
+        "id": row.usage_point or row.meter_id,
+        "medium": row.medium,
+        "customer_class": row.customer_class,
+        "district": row.district,
+        "tz": row.tz,
+        "address": row.customer_address,
+        "account_number": row.account_number,
+    }
+
+
+def _meter(row: MeterRow, buses: Mapping[tuple[str, str], int]) -> dict[str, Any]:
+    return {
+        "id": row.meter_id,
+        "serial": row.serial,
+        "medium": row.medium,
+        "profile": row.profile,
+        "quantity": row.quantity or _BILLED[row.medium],
+        "index_digits": row.index_digits,
+        "resolution": row.resolution,
+        "qmax": row.qmax_per_h,
+        "inlet": row.inlet,
+        "state": row.state,
+        "commissioned_at": moment(row.commission_date, row.tz) if row.commission_date else None,
+        "gateway_id": row.gateway,
+        "bus_id": buses.get((row.gateway, row.bus or "")) if row.gateway else None,
+        "address": row.address,
+        "interval_s": row.interval_s,
+    }
+
+
+def _install(connection: Connection, rows: list[MeterRow]) -> None:
+    """Give every meter that has none an installation at its usage point."""
+    installed = set(connection.execute(sa.select(Installation.meter_id)).scalars())
+    new = [
+        {
+            "meter_id": row.meter_id,
+            "usage_point_id": row.usage_point or row.meter_id,
+            "installed_at": moment(row.install_date, row.tz) if row.install_date else 0,
+            "removed_at": None,
+            "start_index": row.start_index,
+            "final_index": None,
+        }
+        for row in rows
+        if row.meter_id not in installed
+    ]
+    if new:
+        connection.execute(sa.insert(Installation), new)
+
+
+def polled_meters(connection: Connection, gateway: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return (buses, meters) of one gateway as plain rows, in a stable order; removed meters are left out."""
+    meter, bus = Meter.__table__, Bus.__table__
+    buses = connection.execute(
+        sa.select(bus.c.name, bus.c.kind, bus.c.host, bus.c.port)
+        .where(bus.c.gateway_id == gateway)
+        .order_by(bus.c.name)
+    ).mappings()
+    meters = connection.execute(
+        sa.select(meter.c.id, bus.c.name.label("bus"), meter.c.address, meter.c.profile, meter.c.interval_s)
+        .join(bus, bus.c.id == meter.c.bus_id)
+        .where(meter.c.gateway_id == gateway, meter.c.state.not_in(("removed", "unused", "registered")))
+        .order_by(bus.c.name, meter.c.id)
+    ).mappings()
+    return [dict(row) for row in buses], [dict(row) for row in meters]
+
+
+def gateways(connection: Connection) -> list[str]:
+    """Return the ids of all gateways."""
+    return list(connection.execute(sa.select(Gateway.id).order_by(Gateway.id)).scalars())
