@@ -119,11 +119,12 @@ class ImportResult:
     bad: list[BadRow]
 
 
-def import_meters(connection: Connection, text: str) -> ImportResult:
+def import_meters(connection: Connection, text: str, *, billed: Mapping[str, Quantity] | None = None) -> ImportResult:
     """Take a CSV of meters; sound rows go in (again: they are updated), each bad row is returned with its reason.
 
     Rows that name a gateway must name bus, address, profile and interval_s too; gateways and buses are made from
     what the rows say, and two rows that describe one bus differently are an error.
+    billed: profile -> the quantity it bills; when given, a profile that is not in it is an error too.
     Raises: ValueError when the header cannot be used at all.
     """
     rows: list[tuple[int, MeterRow]] = []
@@ -135,13 +136,14 @@ def import_meters(connection: Connection, text: str) -> ImportResult:
         try:
             row = MeterRow.model_validate(raw)
             _check_together(row, line, seen, buses)
+            _check_profile(row, billed)
         except ValidationError as error:
             bad.append(BadRow(line, meter, explain_row(error, raw, MeterRow)))
         except ValueError as error:
             bad.append(BadRow(line, meter, str(error)))
         else:
             rows.append((line, row))
-    _post(connection, [row for _, row in rows])
+    _post(connection, [row for _, row in rows], billed or {})
     return ImportResult(len(rows), bad)
 
 
@@ -193,12 +195,17 @@ def _check_together(
     seen[row.meter_id] = line
 
 
+def _check_profile(row: MeterRow, billed: Mapping[str, Quantity] | None) -> None:
+    if billed is not None and row.profile and row.profile not in billed:
+        raise ValueError(f'profile = "{row.profile}": no such meter model; {nearest(row.profile, list(billed))}')
+
+
 def _known_buses(connection: Connection) -> dict[tuple[str, str], tuple[Any, ...]]:
     rows = connection.execute(sa.select(Bus.gateway_id, Bus.name, Bus.kind, Bus.host, Bus.port))
     return {(row.gateway_id, row.name): (row.kind, row.host, row.port) for row in rows}
 
 
-def _post(connection: Connection, rows: list[MeterRow]) -> None:
+def _post(connection: Connection, rows: list[MeterRow], billed: Mapping[str, Quantity]) -> None:
     gateways = {row.gateway: row.district for row in rows if row.gateway}
     upsert(
         connection,
@@ -222,7 +229,7 @@ def _post(connection: Connection, rows: list[MeterRow]) -> None:
         (row.gateway_id, row.name): row.id for row in connection.execute(sa.select(Bus.id, Bus.gateway_id, Bus.name))
     }
     upsert(connection, UsagePoint, [_usage_point(row) for row in rows], ("id",), replace=True)
-    upsert(connection, Meter, [_meter(row, numbers) for row in rows], ("id",), replace=True)
+    upsert(connection, Meter, [_meter(row, numbers, billed) for row in rows], ("id",), replace=True)
     _install(connection, rows)
 
 
@@ -238,13 +245,13 @@ def _usage_point(row: MeterRow) -> dict[str, Any]:
     }
 
 
-def _meter(row: MeterRow, buses: Mapping[tuple[str, str], int]) -> dict[str, Any]:
+def _meter(row: MeterRow, buses: Mapping[tuple[str, str], int], billed: Mapping[str, Quantity]) -> dict[str, Any]:
     return {
         "id": row.meter_id,
         "serial": row.serial,
         "medium": row.medium,
         "profile": row.profile,
-        "quantity": row.quantity or _BILLED[row.medium],
+        "quantity": row.quantity or billed.get(row.profile) or _BILLED[row.medium],
         "index_digits": row.index_digits,
         "resolution": row.resolution,
         "qmax": row.qmax_per_h,

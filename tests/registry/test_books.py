@@ -149,3 +149,13 @@ def test_the_columns_of_the_sample_fleet_are_understood(database: Database) -> N
     )
     assert take(database, line, header=header).bad == []
     assert one(database, Meter)["quantity"] == "energy_import"
+
+
+def test_the_profile_decides_what_is_billed_and_must_exist(database: Database) -> None:
+    text = f"{HEADER}\nG1,gas,gw-1,b,h,502,1,evc,60\nG2,gas,gw-1,b,h,502,2,evv,60"
+    with database.begin() as connection:
+        result = books.import_meters(connection, text, billed={"evc": "volume_standard"})
+    assert [(bad.line, bad.reason) for bad in result.bad] == [
+        (3, 'profile = "evv": no such meter model; did you mean "evc"?')
+    ]
+    assert one(database, Meter)["quantity"] == "volume_standard"
