@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.protocols import framing
-from gateway.protocols.framing import Nothing, NotYet, StreamSplitter, Whole
-from metering.errors import ChecksumError, FrameError, ProtocolError
+from gateway.protocols import shape68
+from gateway.protocols.framing import StreamSplitter
+from gateway.protocols.shape68 import Shape
+from metering.errors import FrameError
 
-START: Final = 0x68
-STOP: Final = 0x16
-FILLER: Final = b"\xfe"
-PREAMBLE: Final = FILLER * 4
-"""Sent before every request: meters wake up on it; 0 to 13 were seen."""
+PREAMBLE: Final = shape68.PREAMBLE
 WILDCARD: Final = "AA" * 7
 """Address "whoever is there"; legal only with one meter on the line."""
-OVERHEAD: Final = 13
-MAX_FRAME: Final = OVERHEAD + 255
 
-_L: Final = 10  # offset of the length byte
+_SHAPE: Final = Shape("CJ/T 188", length_at=10, overhead=13)
+measure = _SHAPE.measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,86 +55,18 @@ def decode(raw: bytes) -> Frame:
 
     Raises: FrameError, not this protocol, cut short, or more bytes behind it; ChecksumError, right shape but damaged.
     """
-    start = raw.find(START)
-    while start >= 0:
-        look = measure(raw[start:])
-        if isinstance(look, Whole):
-            end = start + look.length
-            if raw[end:].strip(FILLER):
-                raise FrameError(f"{len(raw) - end} bytes follow the CJ/T 188 frame", raw, sort="length")
-            return _take_apart(raw[start:end])
-        start = raw.find(START, start + 1)
-    raise _why_not(raw)
+    frame = _SHAPE.find(raw)
+    return Frame(frame[1], frame[8:1:-1].hex().upper(), frame[9], frame[11:-2])
 
 
 def encode(frame: Frame) -> bytes:
     """Return the frame's bytes without preamble. Raises: FrameError for an impossible address, type or length."""
     if len(frame.data) > 255:
         raise FrameError(f"{len(frame.data)} data bytes; 255 are possible", frame.data, sort="length")
-    head = bytes((START, frame.meter_type)) + address_bytes(frame.address)
-    body = head + bytes((frame.control, len(frame.data))) + frame.data
-    return body + bytes((framing.sum8(body), STOP))
-
-
-def measure(data: bytes) -> Whole | NotYet | Nothing:
-    """Judge the frame that would begin with the first byte (see `framing.Measure`)."""
-    if data[0] != START:
-        return Nothing()
-    if len(data) <= _L:
-        return NotYet(_L + 1)
-    length = OVERHEAD + data[_L]
-    if len(data) < length:
-        return NotYet(length)
-    if data[length - 1] != STOP:
-        return Nothing()
-    if framing.sum8(data[: length - 2]) != data[length - 2]:
-        return Nothing("checksum")
-    return Whole(length)
+    head = bytes((shape68.START, frame.meter_type)) + shape68.address_bytes(frame.address, 7)
+    return _SHAPE.seal(head + bytes((frame.control, len(frame.data))) + frame.data)
 
 
 def splitter() -> StreamSplitter:
     """Return a new splitter for a serial line."""
-    return StreamSplitter(measure, MAX_FRAME, starts=bytes((START,)), filler=FILLER, overtake=OVERHEAD)
-
-
-def address_bytes(address: str) -> bytes:
-    """Return the 7 bytes of a printed address, low byte first. Raises: FrameError."""
-    try:
-        raw = bytes.fromhex(address)
-    except ValueError:
-        raw = b""
-    if len(raw) != 7 or len(address) != 14:
-        raise FrameError(f"address {address!r}: 14 digits are needed", sort="address")
-    return raw[::-1]
-
-
-def _take_apart(frame: bytes) -> Frame:
-    return Frame(frame[1], frame[8:1:-1].hex().upper(), frame[9], frame[11:-2])
-
-
-def _why_not(raw: bytes) -> ProtocolError:
-    """Return the error that describes best why there is no frame in `raw`."""
-    start = raw.find(START)
-    if start < 0:
-        return FrameError("not a CJ/T 188 frame: no 68", raw)
-    while start >= 0:
-        if measure(raw[start:]) == Nothing("checksum"):
-            return _checksum_error(raw, raw[start : start + OVERHEAD + raw[start + _L]])
-        start = raw.find(START, start + 1)
-    frame = raw[raw.find(START) :].rstrip(FILLER)
-    if len(frame) > _L and len(frame) == OVERHEAD + frame[_L]:
-        return FrameError(f"the CJ/T 188 frame ends with {frame[-1]:02X}, not 16", raw, also=_sum_too(frame))
-    wanted = f"{OVERHEAD + frame[_L]} are announced" if len(frame) > _L else f"{OVERHEAD} at least are needed"
-    message = f"CJ/T 188 frame of {len(frame)} bytes; {wanted}"
-    return FrameError(message, raw, sort="length", also=("frame", *_sum_too(frame)))
-
-
-def _sum_too(frame: bytes) -> tuple[str, ...]:
-    """A frame that lacks or gained bytes has no right sum either."""
-    return () if len(frame) > 2 and framing.sum8(frame[:-2]) == frame[-2] else ("checksum",)
-
-
-def _checksum_error(raw: bytes, frame: bytes) -> ChecksumError:
-    facts = {"checksum_in_frame": f"{frame[-2]:02X}", "checksum_computed": f"{framing.sum8(frame[:-2]):02X}"}
-    message = f"CJ/T 188 sum is {facts['checksum_in_frame']}, computed {facts['checksum_computed']}"
-    return ChecksumError(message, raw, facts=facts)
+    return _SHAPE.splitter()

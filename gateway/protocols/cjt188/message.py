@@ -7,8 +7,9 @@ from typing import Final, Literal
 
 from gateway.protocols.cjt188 import body as bodies
 from gateway.protocols.cjt188.body import Body, Layout, NewAddress, Plain, Refusal, SetTime, Valve, ValveAnswer
-from gateway.protocols.cjt188.frame import WILDCARD, Frame, address_bytes
+from gateway.protocols.cjt188.frame import WILDCARD, Frame
 from gateway.protocols.cjt188.units import Amount, Clock
+from gateway.protocols.shape68 import address_bytes
 from metering.errors import FrameError
 
 Order = Literal["big", "little"]
@@ -126,7 +127,7 @@ def write_address_request(
     meter_type: int, address: str, new_address: str, *, ser: int = 0, order: Order = "big"
 ) -> Frame:
     """Give the meter another address. Raises: FrameError unless both have 14 digits."""
-    body = NewAddress(address_bytes(new_address)[::-1].hex().upper())
+    body = NewAddress(address_bytes(new_address, 7)[::-1].hex().upper())
     return build(Message(meter_type, address, WRITE_ADDRESS, DI_NEW_ADDRESS, order, ser, body))
 
 
