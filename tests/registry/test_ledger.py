@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 
 from registry import ledger
 from registry.database import Database
-from registry.models import Base, Closing, EventRecord, GatewayStatus, Quarantine
+from registry.models import Base, Closing, EventRecord, Gateway, GatewayStatus, Meter, Quarantine
 
 
 @pytest.fixture
@@ -121,3 +121,18 @@ def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
         half_done()
     with database.read() as connection:
         assert ledger.get_state(connection, "x") is None
+
+
+def test_facts_of_some_meters_and_of_all_gateways(database: Database) -> None:
+    with database.begin() as connection:
+        connection.execute(sa.insert(Gateway), [{"id": "gw-1"}, {"id": "gw-2"}])
+        common = {"medium": "water", "quantity": "volume"}
+        meters = [{"id": f"M{i}", "gateway_id": "gw-1", **common} for i in range(1200)]
+        connection.execute(sa.insert(Meter), meters)
+        connection.execute(sa.insert(Meter), [{"id": "shelf", "gateway_id": None, **common}])
+    with database.read() as connection:
+        assert ledger.load_gateways(connection) == {"gw-1", "gw-2"}
+        assert len(ledger.load_meters(connection)) == 1200
+        some = ledger.load_meters(connection, [f"M{i}" for i in range(900)] + ["shelf", "nobody"])
+        assert set(some) == {f"M{i}" for i in range(900)}
+        assert ledger.load_meters(connection, []) == {}
