@@ -1,0 +1,1 @@
+"""The commands, one file each; `metergate.__main__` puts them on the front door."""

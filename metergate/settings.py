@@ -1,0 +1,133 @@
+"""The whole settings file: one frozen, typed section per room, and the manual made from it."""
+
+from __future__ import annotations
+
+import os
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic.fields import FieldInfo
+
+from api.settings import ApiSettings
+from gateway.settings import GatewaySettings
+from ingest.settings import IngestSettings
+from metergate.logs import LogSettings
+from metering.mqtt import BrokerSettings
+from metering.settings import SettingsModel, load
+
+
+class RegistrySettings(SettingsModel):
+    """Where the utility's books are."""
+
+    url: str = Field(
+        "sqlite:///var/registry.db",
+        description="Database of the registry as an SQLAlchemy URL; SQLite serves one host, PostgreSQL several.",
+        min_length=1,
+    )
+
+
+class StoreSettings(SettingsModel):
+    """Where the readings are."""
+
+    kind: Literal["embedded"] = Field(
+        "embedded", description="Kind of the reading store: embedded is one SQLite file on this host."
+    )
+    path: Path = Field(Path("var/readings.db"), description="File of the embedded store.")
+
+
+class Settings(SettingsModel):
+    """Everything that can be set."""
+
+    broker: BrokerSettings = BrokerSettings()
+    registry: RegistrySettings = RegistrySettings()
+    store: StoreSettings = StoreSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    ingest: IngestSettings = IngestSettings()
+    api: ApiSettings = ApiSettings()
+    log: LogSettings = LogSettings()
+
+
+def load_settings(path: Path | None, env: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings file (defaults when None) with the environment laid over it. Raises: SettingsError."""
+    env = os.environ if env is None else env
+    if path is None:
+        return typing.cast(Settings, _from_environment(env))
+    return load(path, Settings, env)
+
+
+def _from_environment(env: Mapping[str, str]) -> Settings:
+    from metering.settings import parse
+
+    return parse("", Settings, name="settings", env=env)
+
+
+def sample() -> str:
+    """Return the manual: every option with one sentence, its default commented out."""
+    lines = [
+        "# Settings of Metergate. Every option stands here with its default; remove the # to change it.",
+        "# Any option can also be set by the environment: METERGATE__SECTION__KEY=value, and a secret by",
+        "# METERGATE__SECTION__KEY_FILE=/path/of/a/file. Check your file with: metergate check FILE",
+    ]
+    for name, info in Settings.model_fields.items():
+        section = typing.cast(type[BaseModel], info.annotation)
+        lines += ["", *_section((name,), section)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(path: tuple[str, ...], section: type[BaseModel]) -> Iterator[str]:
+    if section.__doc__:
+        yield f"# {section.__doc__.splitlines()[0]}"
+    yield f"[{'.'.join(path)}]"
+    inner: list[tuple[str, type[BaseModel]]] = []
+    for key, info in section.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            inner.append((key, info.annotation))
+            continue
+        yield from _wrap(info.description or "")
+        yield f"#{key} = {_toml(_default(info))}" if _default(info) is not None else f"#{key} ="
+    for key, annotation in inner:
+        yield ""
+        yield from _section((*path, key), annotation)
+
+
+def _wrap(text: str, width: int = 110) -> Iterator[str]:
+    line = "#"
+    for word in text.split():
+        if len(line) + len(word) + 1 > width:
+            yield line
+            line = "#"
+        line += f" {word}"
+    yield line
+
+
+def _default(info: FieldInfo) -> Any:
+    return info.get_default(call_default_factory=True)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, SecretStr):
+        return '""'
+    if isinstance(value, Path | str):
+        return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, tuple | list | frozenset):
+        return "[" + ", ".join(_toml(part) for part in value) + "]"
+    return str(value)
+
+
+def redacted(settings: BaseModel) -> dict[str, Any]:
+    """Return the settings in force as plain data, secrets replaced by "(hidden)" or "(empty)"."""
+    plain: dict[str, Any] = {}
+    for key in type(settings).model_fields:
+        value = getattr(settings, key)
+        if isinstance(value, BaseModel):
+            plain[key] = redacted(value)
+        elif isinstance(value, SecretStr):
+            plain[key] = "(hidden)" if value.get_secret_value() else "(empty)"
+        else:
+            plain[key] = value if isinstance(value, str | int | float | bool | type(None)) else str(value)
+    return plain
