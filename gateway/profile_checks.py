@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 
+from gateway.faults import Fault
 from gateway.profile import Profile, build, decode_field, show
 from gateway.profile_file import Absent, FieldFile, GoldenFile, ProfileFile
 from gateway.protocols.framing import crc16_modbus
@@ -13,9 +14,6 @@ from gateway.units import units_of
 from metering.errors import FrameError
 from metering.quantities import COUNTERS, UNITS, to_micro
 from metering.settings import nearest
-
-Fault = tuple[tuple[str | int, ...], str, str]
-"""Place in the file, value found ("" when there is none to show), what is wrong and what is allowed."""
 
 
 def faults_of(file: ProfileFile, stem: str) -> Iterator[Fault]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from gateway.faults import sentences
 from gateway.profile import Profile, build
 from gateway.profile_checks import faults_of
 from gateway.profile_file import ProfileFile
 from metering.errors import SettingsError
-from metering.settings import line_of, locate, parse, read_text, spell
+from metering.settings import parse, read_text
 
 __all__ = ["FOLDER", "load_profile", "load_profiles"]
 
@@ -20,12 +21,7 @@ def load_profile(path: Path) -> Profile:
     """Read and check one profile file. Raises: SettingsError with one line per problem."""
     text = read_text(path)
     file = parse(text, ProfileFile, name=path.name)
-    lines = locate(text)
-    problems = []
-    for place, value, why in faults_of(file, path.stem):
-        line = line_of(place, lines)
-        shown = f" = {value}" if value else ""
-        problems.append(f"{path.name}{f':{line}' if line else ''}: {spell(place) or 'file'}{shown}: {why}")
+    problems = sentences(faults_of(file, path.stem), text, path.name)
     if problems:
         raise SettingsError(problems)
     return build(file)

@@ -1,0 +1,181 @@
+"""The gateway's plan: which buses there are, which meters hang on them, with which profile, how often.
+
+version = 3
+gateway = "gw-east"
+
+[[bus]]
+name = "boiler-house"
+kind = "modbus-tcp"
+host = "10.20.0.7"
+port = 502
+
+[[meter]]
+meter = "G-1001"
+bus = "boiler-house"
+unit = 1
+profile = "fuxin-corrector"
+interval_s = 900
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.faults import Fault, sentences
+from gateway.profile import Profile
+from gateway.profile_file import MAX_REGISTERS
+from gateway.requests import Request, plan_requests
+from metering.errors import SettingsError
+from metering.settings import SettingsModel, nearest, parse, read_text
+
+MAX_METERS = 20_000
+
+
+class BusFile(SettingsModel):
+    """One line to meters: a Modbus TCP address, behind which there may be many units."""
+
+    name: str = Field(min_length=1, max_length=64, description="What plan, log and events call this bus.")
+    kind: Literal["modbus-tcp"] = Field("modbus-tcp", description="How one talks on it.")
+    host: str = Field(min_length=1, max_length=253, description="Host name or address of the meter or converter.")
+    port: int = Field(502, ge=1, le=65535, description="TCP port, 1 to 65535.")
+    timeout_s: float = Field(2.0, ge=0.05, le=60, description="Seconds to wait for an answer, 0.05 to 60.")
+    max_registers: int = Field(
+        MAX_REGISTERS, ge=1, le=MAX_REGISTERS, description="Most registers in one request that the converter passes."
+    )
+    in_flight: int = Field(
+        1, ge=1, le=16, description="Requests under way at once on the connection; over 1 only if the device can."
+    )
+
+
+class OptionsFile(SettingsModel):
+    """What one meter needs differently from its bus and profile."""
+
+    timeout_s: float | None = Field(None, ge=0.05, le=60, description="Seconds to wait for its answer.")
+    max_registers: int | None = Field(None, ge=1, le=MAX_REGISTERS, description="Most registers in one request.")
+    max_gap: int | None = Field(None, ge=0, le=MAX_REGISTERS, description="Unused registers a request may read over.")
+
+
+class MeterFile(SettingsModel):
+    """One meter on a bus."""
+
+    meter: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$", description="The meter's id.")
+    bus: str = Field(description="Name of the bus it hangs on.")
+    unit: int = Field(1, ge=0, le=255, description="Modbus unit (slave address), 0 to 255.")
+    profile: str = Field(description="Id of its model's profile.")
+    interval_s: float = Field(900.0, ge=0.001, le=86_400, description="Seconds between readings, 0.001 to 86400.")
+    options: OptionsFile = Field(OptionsFile(), description="What this meter needs differently.")
+
+
+class PlanFile(SettingsModel):
+    """A plan as its file says it."""
+
+    version: int = Field(1, ge=1, description="Counts up with every change of the plan.")
+    gateway: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=48, description="Id of the gateway this plan is for."
+    )
+    bus: list[BusFile] = Field([], description="The buses.")
+    meter: list[MeterFile] = Field([], max_length=MAX_METERS, description="The meters.")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMeter:
+    """One meter with everything that polling it needs; meters of one model share `profile` and `requests`."""
+
+    meter: str
+    bus: BusFile
+    unit: int
+    profile: Profile
+    interval_s: float
+    timeout_s: float
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A checked plan."""
+
+    gateway: str
+    version: int
+    buses: tuple[BusFile, ...]
+    meters: tuple[PlannedMeter, ...]
+
+
+def load_plan(path: Path, profiles: Mapping[str, Profile]) -> Plan:
+    """Read and check a plan file. Raises: SettingsError with one line per problem."""
+    return parse_plan(read_text(path), profiles, name=path.name)
+
+
+def parse_plan(text: str, profiles: Mapping[str, Profile], *, name: str) -> Plan:
+    """Check a plan's TOML text. name: what the messages call the file. Raises: SettingsError."""
+    file = parse(text, PlanFile, name=name)
+    if problems := sentences(_faults(file, profiles), text, name):
+        raise SettingsError(problems)
+    return make_plan(file, profiles)
+
+
+def make_plan(file: PlanFile, profiles: Mapping[str, Profile]) -> Plan:
+    """Return what a plan without faults means."""
+    buses = {bus.name: bus for bus in file.bus}
+    shared: dict[tuple[str, int, int], tuple[Request, ...]] = {}
+    meters = []
+    for meter in file.meter:
+        bus, profile, options = buses[meter.bus], profiles[meter.profile], meter.options
+        limit = min(options.max_registers or profile.max_registers, bus.max_registers)
+        gap = profile.max_gap if options.max_gap is None else options.max_gap
+        key = (meter.profile, limit, gap)
+        if key not in shared:
+            shared[key] = plan_requests(profile.fields, max_registers=limit, max_gap=gap)
+        timeout_s = options.timeout_s or bus.timeout_s
+        meters.append(PlannedMeter(meter.meter, bus, meter.unit, profile, meter.interval_s, timeout_s, shared[key]))
+    return Plan(file.gateway, file.version, tuple(file.bus), tuple(meters))
+
+
+def _faults(file: PlanFile, profiles: Mapping[str, Profile]) -> Iterator[Fault]:
+    names: dict[str, int] = {}
+    addresses: dict[tuple[str, int], str] = {}
+    for i, bus in enumerate(file.bus):
+        if names.setdefault(bus.name, i) != i:
+            yield ("bus", i, "name"), f'"{bus.name}"', f"stands already at bus[{names[bus.name]}]"
+        other = addresses.setdefault((bus.host.lower(), bus.port), bus.name)
+        if other != bus.name:
+            yield (
+                ("bus", i, "port"),
+                str(bus.port),
+                f'{bus.host}:{bus.port} is already bus "{other}"; one bus per address',
+            )
+    ids: dict[str, int] = {}
+    places: dict[tuple[str, int, str], str] = {}
+    for i, meter in enumerate(file.meter):
+        at = ("meter", i)
+        if ids.setdefault(meter.meter, i) != i:
+            yield (*at, "meter"), f'"{meter.meter}"', f"stands already at meter[{ids[meter.meter]}]"
+        if meter.bus not in names:
+            yield (*at, "bus"), f'"{meter.bus}"', "no such bus; " + nearest(meter.bus, list(names))
+        twin = places.setdefault((meter.bus, meter.unit, meter.profile), meter.meter)
+        if twin != meter.meter:
+            yield (*at, "unit"), str(meter.unit), f'unit {meter.unit} of bus "{meter.bus}" is already meter "{twin}"'
+        bus_file = file.bus[names[meter.bus]] if meter.bus in names else None
+        yield from _profile_faults(meter, i, bus_file, profiles)
+
+
+def _profile_faults(
+    meter: MeterFile, i: int, bus: BusFile | None, profiles: Mapping[str, Profile]
+) -> Iterator[Fault]:
+    profile = profiles.get(meter.profile)
+    if profile is None:
+        yield (
+            ("meter", i, "profile"),
+            f'"{meter.profile}"',
+            "no such profile; " + nearest(meter.profile, list(profiles)),
+        )
+        return
+    limit = min(meter.options.max_registers or MAX_REGISTERS, bus.max_registers if bus else MAX_REGISTERS)
+    longest = max(field.stop - field.start for field in profile.fields)
+    if longest > limit:
+        why = f"{limit} registers a request, but a field of {profile.id} needs {longest} in one"
+        yield ("meter", i, "profile"), f'"{meter.profile}"', why
