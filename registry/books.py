@@ -188,6 +188,8 @@ def _check_together(
         wanted = {"bus": row.bus, "address": row.address, "profile": row.profile, "interval_s": row.interval_s}
         if absent := [name for name, value in wanted.items() if not value]:
             raise ValueError(f"a meter of a gateway needs {', '.join(absent)} too")
+        if row.bus_kind.startswith("modbus") and not (row.address.isdecimal() and int(row.address) <= 255):
+            raise ValueError(f'address = "{row.address}": a Modbus unit is a number, 0 … 255')
         facts = (row.bus_kind, row.host, row.port)
         before = buses.setdefault((row.gateway, str(row.bus)), facts)
         if before != facts:

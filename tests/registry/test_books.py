@@ -71,10 +71,11 @@ def test_every_bad_row_is_named_with_its_line_and_the_sound_ones_go_in(database:
         "G6,gas,gw-1,b,10.0.0.9,502,6,evc,60",
         "G7,gas,gw-1",
         ",gas,gw-1,b,127.0.0.1,502,8,evc,60",
+        "G9,gas,gw-1,b,127.0.0.1,502,one,evc,60",
     )
     assert result.meters == 1
     told = {bad.line: bad.reason for bad in result.bad}
-    assert sorted(told) == [3, 4, 5, 6, 7, 8, 9]
+    assert sorted(told) == [3, 4, 5, 6, 7, 8, 9, 10]
     assert 'medium = "gass": allowed: gas, water, electricity, heat; did you mean "gas"?' in told[3]
     assert "port" in told[4]
     assert "interval_s" in told[4]
@@ -83,6 +84,7 @@ def test_every_bad_row_is_named_with_its_line_and_the_sound_ones_go_in(database:
     assert "elsewhere" in told[7]
     assert "3 cells, the header has 9" in told[8]
     assert "meter_id" in told[9]
+    assert told[10] == 'address = "one": a Modbus unit is a number, 0 … 255'
 
 
 @pytest.mark.parametrize(
