@@ -17,6 +17,7 @@ from gateway.protocols import mbus, wmbus
 from gateway.protocols.framing import split as split_stream
 from gateway.protocols.mbus.fixed import Counter
 from gateway.protocols.mbus.records import Record, Records, scaled
+from gateway.protocols.mbus.values import encode_number
 from gateway.protocols.mbus.vif import EXTENSION_FB, EXTENSION_FD, RESERVED, Unit
 from metering.quantities import from_micro
 
@@ -149,18 +150,32 @@ def _record(record: Record) -> dict[str, Any]:
 
 def _value(record: Record, unit: Unit) -> Any:
     value = record.value
+    meaning = record.meaning
+    if record.raw is not None and meaning.changed and not meaning.error:
+        return float(record.raw * unit.scale)
     if record.problem:
-        return None
-    if isinstance(value, Decimal) and record.raw is not None:
-        meaning = record.meaning
-        return float(record.raw * unit.scale if meaning.changed else scaled(record.raw, meaning))
+        return _every_year(record)
+    if record.raw is not None and isinstance(value, Decimal):
+        return float(scaled(record.raw, meaning))
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, bytes):
-        return value.hex(" ").upper()
+        return value[::-1].hex(" ").upper()
     if isinstance(value, Decimal):
         return float(value)
     return "" if value is None else _text(value)
+
+
+def _every_year(record: Record) -> str | None:
+    """A date of every year (year code 127) is the year 2027 to libmbus; every other value that is none is None."""
+    if record.raw is None or record.meaning.base.kind not in ("date", "datetime") or record.coding not in (2, 4):
+        return None
+    raw = encode_number(record.coding, record.raw)
+    year, month, day = (raw[-2] >> 5) | (raw[-1] & 0xF0) >> 1, raw[-1] & 0x0F, raw[-2] & 0x1F
+    if year <= 99 or not day or not month or (record.coding == 4 and raw[0] & 0x80):
+        return None
+    text = f"{1900 + year}-{month:02d}-{day:02d}"
+    return text if record.coding == 2 else f"{text}T{raw[1] & 0x1F:02d}:{raw[0] & 0x3F:02d}:00"
 
 
 def _text(text: str) -> str | float:

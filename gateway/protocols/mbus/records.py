@@ -113,17 +113,19 @@ def _dib(data: bytes, at: int) -> tuple[int, int, int, int]:
 
 
 def _vib(data: bytes, at: int) -> tuple[bytes, str, int]:
-    """VIF, then for 7C/FC the length and the text (sent backwards), then the VIFEs."""
+    """VIF and VIFEs; the text of 7C/FC (length, then letters sent backwards) stands behind VIF or behind the VIFEs.
+
+    Meters do either (Elvaco CMa11 the first, others the second as later editions of the standard say): the first is
+    taken when printable letters stand there.
+    """
     if at >= len(data):
         raise FrameError("the telegram ends before a VIF", data, sort="length", also=("record",))
     vib, text = bytearray([data[at]]), ""
     at += 1
-    if vib[0] & 0x7F == 0x7C:
-        size = data[at] if at < len(data) else len(data)
-        if at + 1 + size > len(data):
-            raise FrameError("the telegram ends inside a text unit", data, sort="length", also=("record",))
-        text = data[at + 1 : at + 1 + size][::-1].decode("latin-1")
-        at += 1 + size
+    has_text = vib[0] & 0x7F == 0x7C
+    early = has_text and (vib[0] == 0x7C or _printable_text(data, at))
+    if early:
+        text, at = _text(data, at)
     while vib[-1] & 0x80:
         if len(vib) > MAX_EXTENSIONS:
             raise FrameError("more than 10 VIFEs", data, sort="record")
@@ -131,7 +133,22 @@ def _vib(data: bytes, at: int) -> tuple[bytes, str, int]:
             raise FrameError("the telegram ends inside a VIFE", data, sort="length", also=("record",))
         vib.append(data[at])
         at += 1
+    if has_text and not early:
+        text, at = _text(data, at)
     return bytes(vib), text, at
+
+
+def _printable_text(data: bytes, at: int) -> bool:
+    size = data[at] if at < len(data) else 0
+    letters = data[at + 1 : at + 1 + size]
+    return 0 < size == len(letters) and all(0x20 <= letter < 0x7F or letter >= 0xA0 for letter in letters)
+
+
+def _text(data: bytes, at: int) -> tuple[str, int]:
+    size = data[at] if at < len(data) else len(data)
+    if at + 1 + size > len(data):
+        raise FrameError("the telegram ends inside a text unit", data, sort="length", also=("record",))
+    return data[at + 1 : at + 1 + size][::-1].decode("latin-1"), at + 1 + size
 
 
 def _payload(data: bytes, at: int, coding: int) -> tuple[bytes, int, int]:
@@ -161,7 +178,7 @@ def _value(coding: int, payload: bytes, lvar: int, meaning: vif.Meaning) -> tupl
     if meaning.kind in ("date", "datetime"):
         moment = values.moment(coding, payload)
         if moment is not None:
-            return unscaled if isinstance(moment, Invalid) else None, moment
+            return unscaled if isinstance(moment, Invalid) or meaning.changed else None, moment
     if isinstance(raw, Decimal):
         return unscaled, scaled(raw, meaning)
     return unscaled, raw

@@ -101,6 +101,8 @@ def type_g(data: bytes) -> date | Invalid:
     """Read a date (2 bytes). A year below 81 is of this century."""
     day, month = data[0] & 0x1F, data[1] & 0x0F
     year = (data[0] >> 5) | ((data[1] & 0xF0) >> 1)
+    if year > 99:  # 127 means every year: a rule, not a point in time
+        return Invalid(f"date {year:02d}-{month:02d}-{day:02d}")
     try:
         return date(year + (2000 if year <= 80 else 1900), month, day)
     except ValueError:

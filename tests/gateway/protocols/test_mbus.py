@@ -12,6 +12,7 @@ import pytest
 from gateway.protocols import mbus
 from gateway.protocols.framing import sum8
 from gateway.protocols.golden import judge
+from gateway.protocols.golden_mbus import adapt
 from gateway.protocols.mbus.values import encode_number
 from metering.errors import ChecksumError, FrameError
 from tests.gateway.protocols import wire_checks
@@ -202,6 +203,67 @@ def test_more_than_ten_extensions_and_cut_records_are_refused() -> None:
         with pytest.raises(FrameError) as caught:
             _records(body)
         assert caught.value.sort == sort, body
+
+
+# --- real telegrams of rscada/libmbus test/test-frames, expected values from its .norm.xml files
+
+
+def _values(frame: str) -> list[tuple[str, str, object]]:
+    said = adapt("mbus", bytes.fromhex(frame), {})
+    return [(r.get("quantity", ""), r.get("unit", ""), r["value"]) for r in said["records"]]
+
+
+def test_text_unit_stands_behind_the_vif_or_behind_the_vifes() -> None:
+    elvaco = (  # elv_temp_humid.hex
+        "685353680805723408005496153200F200000001FD1B0002FC034852257 4D41122FC0348522574C81112FC0348522574B416"
+        "0265D0082265700812652309017218426 5E408820165DD080C783408005403FD0F0000041F5D16"
+    )
+    humidity = [value for quantity, _, value in _values(elvaco.replace(" ", "")) if quantity == "%RH"]
+    assert humidity == [45.64, 45.52, 58.12]
+    placed = "6819196808027278563412244001075500000003FC20034342411531007F16"  # example_plain_text_placement.hex
+    assert _values(placed) == [("ABC", "-", 12565.0)]
+
+
+def test_binary_of_variable_length_is_shown_high_byte_first() -> None:
+    frame = (
+        "682525680800720000 0000CD25010200000000 0D7C025750F09607 5B2A27A693013DB51AB3DCD13E17D516"  # binary16_lvar
+    )
+    value = "17 3E D1 DC B3 1A B5 3D 01 93 A6 27 2A 5B 07 96"
+    assert _values(frame.replace(" ", "")) == [("PW", "-", value)]
+
+
+def test_reals_are_scaled_by_their_vif_and_negative_energy_has_a_place_of_its_own() -> None:
+    frame = (  # EDC.hex
+        "68AEAE68280172950812118314020417000000840086 3B2300000084 00863CD101000084 40863B0000000084 40863C00000000"
+        "85005B2B4BAC4185005F20D7AC4185405B0000B84285405F0000B84285003B8400353F85403B0000000095003B95CFB24395403B"
+        "0000000085002B0000000085402B0000000095002BD39F904695402B00000000046D190F8A1784007C0143F30D000084407C0143"
+        "9D01000084007C01630100000084407C0163010000000F2F16"
+    )
+    values = _values(frame.replace(" ", ""))
+    assert values[0] == ("Energy", "Wh", 35_000.0)
+    assert next(round(v, 6) for q, _, v in values if q == "Volume flow" and isinstance(v, float)) == 0.000707
+    assert values[17] == ("C", "-", 3571.0)
+    telegram = mbus.decode(bytes.fromhex(frame.replace(" ", "")))
+    assert isinstance(telegram, mbus.Telegram)
+    house = mbus.house_values(telegram.records)
+    assert (house["energy_import"], house["energy_export"]) == (35_000_000, 465_000_000)
+
+
+def test_old_telegrams_that_libmbus_refuses_are_refused() -> None:
+    for frame in (
+        "681B1B680802727856341224400107550000000313153100DA023B13018B60C316",  # premature_end_of_vif1.hex
+        "682A2A680802727856341224400107550000000313153100DA023B13018B60"
+        + "84" * 11
+        + "04371802C416",  # too_many_vife
+        "6812126808017393929190100005693165000069000 03F16".replace(" ", ""),  # invalid_length2.hex
+    ):
+        with pytest.raises(FrameError):
+            mbus.decode(bytes.fromhex(frame))
+
+
+def test_date_of_every_year_is_no_date() -> None:
+    record = _records("848F0F6D0000E1F1")[0]  # in landis+gyr_ultraheat_t230.hex; libmbus prints 2027-01-01
+    assert (record.storage, record.value) == (510, None)
 
 
 def test_fillers_are_skipped_and_vendor_data_end_the_records() -> None:
