@@ -1,0 +1,137 @@
+"""`metergate import` and `metergate plan`: the utility's meters into the registry, and a gateway's plan out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from gateway.plan import Plan, parse_plan
+from gateway.profiles import load_profiles
+from metergate.console import EXIT_FAILED, emit, errors_as_words, say
+from metergate.settings import load_settings
+from metering.errors import RegistryError, SettingsError
+from metering.quantities import Quantity
+from metering.settings import nearest
+from registry.books import ImportResult, gateways, import_meters, polled_meters
+from registry.database import Database
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file; defaults when not given.")]
+_ENCODINGS: Final = ("utf-8-sig", "gbk")
+_SHOWN: Final = 20
+
+import_app = typer.Typer(no_args_is_help=True, help="Bring files of the utility into Metergate.")
+
+
+@import_app.command("meters")
+def import_meters_command(
+    file: Annotated[Path, typer.Argument(help="CSV of meters, UTF-8 or GBK; columns in docs/gateway.md.")],
+    config: ConfigOption = None,
+    errors: Annotated[Path | None, typer.Option(help="Write a line for each bad row to this file.")] = None,
+) -> None:
+    """Import meters with their usage points, gateways and buses; sound rows go in, every bad row is named.
+
+    Example: metergate import meters meters.csv --errors bad.csv
+    """
+    with errors_as_words():
+        settings = load_settings(config)
+        result = import_file(settings.registry.url, file)
+        lines = [f"{file.name}:{bad.line}: {bad.meter}: {bad.reason}" for bad in result.bad]
+        if errors is not None:
+            errors.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        for line in lines[:_SHOWN]:
+            say(line)
+        if len(lines) > _SHOWN:
+            where = f"all of them in {errors}" if errors else "write them to a file with --errors FILE"
+            say(f"… and {len(lines) - _SHOWN} more; {where}")
+        say(f"{result.meters} meters taken, {len(result.bad)} rows refused")
+        if result.bad:
+            raise typer.Exit(EXIT_FAILED)
+
+
+def import_file(registry_url: str, file: Path) -> ImportResult:
+    """Import one file in one transaction. Raises: SettingsError when it cannot be used at all; RegistryError."""
+    billed: dict[str, Quantity] = {
+        name: profile.index.quantity for name, profile in load_profiles().items() if profile.index.quantity
+    }
+    text = _read(file)
+    database = Database(registry_url)
+    try:
+        database.upgrade()
+        with database.begin() as connection:
+            return import_meters(connection, text, billed=billed)
+    except ValueError as error:
+        raise SettingsError(f"{file.name}: {error}") from error
+    finally:
+        database.close()
+
+
+def _read(file: Path) -> str:
+    raw = file.read_bytes()
+    for encoding in _ENCODINGS:
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise SettingsError(f"{file.name}: neither UTF-8 nor GBK")
+
+
+def plan(
+    gateway: Annotated[str, typer.Argument(help="Id of the gateway.")],
+    config: ConfigOption = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
+    version: Annotated[int, typer.Option(min=1, help="Version number that the plan shall carry.")] = 1,
+) -> None:
+    """Make a gateway's plan (buses, meters, profiles, intervals) from the registry.
+
+    Example: metergate plan gw-east --out plan.toml
+    """
+    with errors_as_words():
+        settings = load_settings(config)
+        text = make_plan(settings.registry.url, gateway, version)
+        if out is None:
+            emit(text.rstrip("\n"))
+        else:
+            out.write_text(text, "utf-8")
+            say(f"{out}: plan of {gateway}, version {version}")
+
+
+def make_plan(registry_url: str, gateway: str, version: int) -> str:
+    """Return the checked plan as TOML. Raises: RegistryError for an unknown gateway; SettingsError."""
+    database = Database(registry_url)
+    try:
+        database.upgrade()
+        with database.read() as connection:
+            known = gateways(connection)
+            if gateway not in known:
+                raise RegistryError(f'no gateway "{gateway}" in the registry; {nearest(gateway, known)}')
+            buses, meters = polled_meters(connection, gateway)
+    finally:
+        database.close()
+    text = _toml(gateway, version, buses, meters)
+    _check(text)
+    return text
+
+
+def _check(text: str) -> Plan:
+    return parse_plan(text, load_profiles(), name="plan made from the registry")
+
+
+def _toml(gateway: str, version: int, buses: list[dict[str, Any]], meters: list[dict[str, Any]]) -> str:
+    lines = ["# Made by `metergate plan` from the registry.", f"version = {version}", f"gateway = {_text(gateway)}"]
+    for bus in buses:
+        lines += ["", "[[bus]]"]
+        lines += [f"{key} = {_text(bus[key])}" for key in ("name", "kind", "host", "port") if bus[key]]
+    for meter in meters:
+        lines += ["", "[[meter]]", f"meter = {_text(meter['id'])}", f"bus = {_text(meter['bus'])}"]
+        lines += [f"unit = {meter['address']}", f"profile = {_text(meter['profile'])}"]
+        lines += [f"interval_s = {meter['interval_s']}"]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: Any) -> str:
+    """Spell a TOML value; ids hold no control characters (the import refuses them)."""
+    if isinstance(value, int):
+        return str(value)
+    return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'

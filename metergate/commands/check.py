@@ -1,0 +1,109 @@
+"""`metergate check`: is this settings file, plan or meter profile sound? Every mistake at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlparse
+
+import typer
+from rich.markup import escape
+
+from api.settings import is_loopback
+from gateway.plan import PlanFile, load_plan
+from gateway.profile_file import ProfileFile
+from gateway.profiles import load_profile, load_profiles
+from metergate.console import EXIT_USAGE, emit, err, errors_as_words
+from metergate.settings import Settings, load_settings, redacted, sample
+from metering.errors import SettingsError
+from metering.settings import SettingsModel, read_text
+
+Kind = Literal["settings", "plan", "profile"]
+
+_MODELS: Final[dict[str, type[SettingsModel]]] = {"settings": Settings, "plan": PlanFile, "profile": ProfileFile}
+
+
+def check(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Settings files, plans or meter profiles (TOML).")
+    ] = None,
+    kind: Annotated[str, typer.Option("--kind", help="settings, plan or profile; found out when not given.")] = "",
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of KIND and end.")] = False,
+    show: Annotated[bool, typer.Option("--redacted", help="Print the settings in force, secrets hidden.")] = False,
+    manual: Annotated[bool, typer.Option("--sample", help="Print the sample settings file and end.")] = False,
+) -> None:
+    """Check files and say what is wrong: file, line, value, what is allowed, nearest spelling.
+
+    Example: metergate check metergate.toml plan.toml
+    """
+    with errors_as_words():
+        if kind and kind not in _MODELS:
+            raise SettingsError(f'--kind = "{kind}": allowed: {", ".join(_MODELS)}')
+        if schema:
+            emit(json.dumps(_MODELS[kind or "settings"].model_json_schema(), indent=2))
+            return
+        if manual:
+            emit(sample().rstrip("\n"))
+            return
+        if not files and not show:
+            raise SettingsError("name at least one file, for example: metergate check metergate.toml")
+        failed = [path for path in files or [] if not _sound(path, kind)]
+        if show:
+            settings = load_settings(files[0] if files else None)
+            emit(json.dumps(redacted(settings), indent=2, ensure_ascii=False))
+        if failed:
+            raise typer.Exit(EXIT_USAGE)
+
+
+def _sound(path: Path, kind: str) -> bool:
+    try:
+        facts = _check_one(path, kind or _kind_of(path))
+    except SettingsError as error:
+        for problem in error.problems:
+            err.print(f"[red]✗[/red] {escape(problem)}")
+        return False
+    err.print(f"[green]✓[/green] {escape(f'{path.name}: {facts}')}")
+    return True
+
+
+def _kind_of(path: Path) -> Kind:
+    """Tell a plan and a profile by the keys that only they have; everything else is a settings file."""
+    try:
+        keys: dict[str, Any] = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError:
+        return "settings"
+    if isinstance(keys.get("gateway"), str) or "bus" in keys or "meter" in keys:
+        return "plan"
+    return "profile" if "protocol" in keys or "field" in keys else "settings"
+
+
+def _check_one(path: Path, kind: str) -> str:
+    if kind == "plan":
+        plan = load_plan(path, load_profiles())
+        return f"a sound plan, gateway {plan.gateway}, {len(plan.meters)} meters on {len(plan.buses)} buses"
+    if kind == "profile":
+        profile = load_profile(path)
+        return f"a sound profile, {profile.medium}, {len(profile.golden)} golden frames decode as they say"
+    settings = load_settings(path, os.environ)
+    for note in notes(settings):
+        err.print(f"[yellow]![/yellow] {escape(f'{path.name}: {note}')}")
+    return "sound settings"
+
+
+def notes(settings: Settings) -> list[str]:
+    """Return what is allowed but worth a second thought."""
+    found = []
+    if settings.registry.url.startswith("sqlite") and not is_loopback(settings.broker.host):
+        found.append(
+            f"registry.url is SQLite, which serves one host, and broker.host is {settings.broker.host}: "
+            "when ingest or API run on several hosts, use PostgreSQL"
+        )
+    if settings.broker.username and settings.broker.tls_ca is None and not is_loopback(settings.broker.host):
+        found.append("broker.password travels unencrypted; set broker.tls_ca")
+    password = urlparse(settings.registry.url).password
+    if password:
+        found.append("registry.url holds a password; give the URL by METERGATE__REGISTRY__URL_FILE")
+    return found

@@ -1,0 +1,307 @@
+"""`metergate demo`: the whole house on embedded defaults, with progress and an honest summary at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import shutil
+import signal
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Annotated, Any, Final
+
+import msgspec
+import typer
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from gateway.profiles import load_profiles
+from ingest.store_sqlite import SqliteStore
+from metergate.console import EXIT_FAILED, err, errors_as_words, say
+from metergate.house import GATEWAY, House, build
+from metergate.judge import Verdict, judge
+from metergate.supervisor import Supervisor
+from metering.clock import Clock, SystemClock
+from metering.errors import MetergateError
+from metering.quantities import Quantity
+from metering.reading import Reading, Row
+from registry.database import Database
+from registry.ledger import load_meters, load_positions
+from simulators.answer_log import read_answers
+
+_MARK: Final = ".metergate-demo"
+_START_DEADLINE_S: Final = 60.0
+_DRAIN_DEADLINE_S: Final = 20.0
+_LINE_EVERY_S: Final = 5.0
+_EXCUSE_MS: Final = 1500
+
+
+def demo(
+    minutes: Annotated[float | None, typer.Option(min=0.05, help="End after so long, with a summary.")] = None,
+    meters: Annotated[int, typer.Option(min=6, max=2000, help="How many simulated meters.")] = 48,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; else from 8080 on.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where files and logs go; emptied at the start.")] = Path(
+        "metergate-demo"
+    ),
+) -> None:
+    """Show the whole way of a reading on this machine: simulated meters, gateway, broker, ingest, store, API.
+
+    Example: metergate demo --minutes 2
+    """
+    with errors_as_words(), _own_folder(folder) as mine:
+        house = build(mine, meters=meters, api_port=port)
+        raise typer.Exit(asyncio.run(_run(house, meters, minutes, SystemClock())))
+
+
+@contextlib.contextmanager
+def _own_folder(wanted: Path) -> Iterator[Path]:
+    """Hand out `wanted`, or `wanted-2`, … when another demo works there; old files of a demo are removed."""
+    for number in range(1, 20):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
+            raise MetergateError(f"{folder} holds other files; name an empty folder with --folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / _MARK).open("w")
+        if not _locked(lock):
+            lock.close()
+            continue
+        with lock:
+            _empty(folder)
+            yield folder.resolve()
+            return
+    raise MetergateError(f"{wanted} and its neighbours are all in use by other demos")
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name == _MARK:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """polled: answers of the meters so far. produced, waiting: rows of the gateway's outbox. stored: readings."""
+
+    polled: int
+    produced: int
+    stored: int
+    waiting: int
+    outbox: str
+
+    def line(self) -> str:
+        text = (
+            f"polled {self.polled:,} · produced {self.produced:,} · stored {self.stored:,} · waiting {self.waiting:,}"
+        )
+        return text if self.outbox == "ok" else f"{text} · outbox {self.outbox}"
+
+
+async def _run(house: House, meters: int, minutes: float | None, clock: Clock) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    supervisor = Supervisor(house.services(), house.folder, clock)
+    started = clock.monotonic()
+    await supervisor.start()
+    try:
+        if not await _ready(house, supervisor, clock, stop):
+            return 0 if stop.is_set() else EXIT_FAILED
+        _welcome(house, meters, clock.monotonic() - started)
+        await _watch(house, supervisor, clock, stop, minutes)
+        if minutes is None or stop.is_set():
+            return 0
+        await _drain(house, supervisor, clock)
+    finally:
+        await supervisor.stop()
+    return _summary(house)
+
+
+async def _ready(house: House, supervisor: Supervisor, clock: Clock, stop: asyncio.Event) -> bool:
+    """Wait for the first stored reading and the API. False when stopped or too late (said why)."""
+    end = clock.monotonic() + _START_DEADLINE_S
+    while clock.monotonic() < end and not stop.is_set():
+        if await _listens(house.api_port) and read_progress(house).stored:
+            return True
+        if dead := [name for name in supervisor.restarts if supervisor.restarts[name] > 2]:
+            err.print(f"[red]✗[/red] {dead[0]} does not stay up; its last words:")
+            say(supervisor.last_words(dead[0]))
+            return False
+        await clock.sleep(0.1)
+    if not stop.is_set():
+        err.print("[red]✗[/red] no reading was stored within a minute; see the logs in " + escape(str(house.folder)))
+    return False
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+def _welcome(house: House, meters: int, seconds: float) -> None:
+    address = f"http://127.0.0.1:{house.api_port}"
+    err.print(
+        f"[green]✓[/green] {meters} simulated meters are being read; first reading stored after {seconds:.1f} s"
+    )
+    err.print(f"  API          [bold]{address}[/bold]   (pages: {address}/docs)")
+    err.print(f"  try          curl '{address}/api/v1/latest?limit=3'")
+    err.print(f"  files, logs  {escape(str(house.folder))}")
+    err.print("  Ctrl-C ends it.")
+
+
+async def _watch(
+    house: House, supervisor: Supervisor, clock: Clock, stop: asyncio.Event, minutes: float | None
+) -> None:
+    """Show progress until the time is over or somebody stops us: a live table for a person, lines for a log."""
+    end = clock.monotonic() + minutes * 60 if minutes is not None else float("inf")
+    every = 1.0 if err.is_terminal else _LINE_EVERY_S
+    with (
+        Live(console=err, auto_refresh=False, transient=True) if err.is_terminal else contextlib.nullcontext() as live
+    ):
+        while clock.monotonic() < end and not stop.is_set():
+            progress = read_progress(house)
+            if live is not None:
+                live.update(_table(progress, supervisor), refresh=True)
+            else:
+                say(progress.line())
+            with contextlib.suppress(TimeoutError):
+                await clock.timeout(stop.wait(), min(every, max(0.0, end - clock.monotonic())))
+
+
+def _table(progress: Progress, supervisor: Supervisor) -> Table:
+    table = Table(title="Metergate")
+    for title in ("polled", "produced", "stored", "waiting", "outbox", "restarts"):
+        table.add_column(title, justify="right")
+    restarts = sum(supervisor.restarts.values())
+    numbers = (progress.polled, progress.produced, progress.stored, progress.waiting)
+    table.add_row(*(f"{number:,}" for number in numbers), progress.outbox, str(restarts))
+    return table
+
+
+def read_progress(house: House) -> Progress:
+    """Return where the readings are now; zeros while the files are not there yet."""
+    health: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        health = json.loads((house.outbox.parent / "health.json").read_text("utf-8"))
+    stored = 0
+    with contextlib.suppress(MetergateError, OSError):
+        stored = sum(position.stored for position in _positions(house))
+    counters = health.get("counters", {})
+    return Progress(
+        polled=int(counters.get("polls", 0)),
+        produced=int(health.get("produced", 0)),
+        stored=stored,
+        waiting=int(health.get("waiting", 0)),
+        outbox=str(health.get("outbox", "starting")),
+    )
+
+
+def _positions(house: House) -> list[Any]:
+    database = Database(house.registry_url)
+    try:
+        with database.read() as connection:
+            return [p for (gateway, _), p in load_positions(connection).items() if gateway == GATEWAY]
+    finally:
+        database.close()
+
+
+async def _drain(house: House, supervisor: Supervisor, clock: Clock) -> None:
+    """Let the meters fall silent and the outbox empty itself, so that the summary counts settled things."""
+    await supervisor.stop(["meters"])
+    end = clock.monotonic() + _DRAIN_DEADLINE_S
+    while clock.monotonic() < end:
+        before = read_progress(house)
+        await clock.sleep(1.5)  # longer than the health file's interval
+        after = read_progress(house)
+        if before.waiting == after.waiting == 0:
+            return
+
+
+def _summary(house: House) -> int:
+    """Hold the simulators' log against the store and say what came of every answer."""
+    verdict = compare(house)
+    mark = "[green]✓[/green]" if verdict.clean else "[red]✗[/red]"
+    err.print(f"{mark} {escape(str(verdict))}")
+    err.print(f"  largest distance between an answer and its read_at: {verdict.worst_ms} ms")
+    for answer in verdict.lost[:10]:
+        say(f"  lost: {answer}")
+    for reading in verdict.invented[:10]:
+        say(f"  invented or twice: {reading}")
+    print(
+        json.dumps(
+            {
+                "served": verdict.served,
+                "stored": verdict.stored,
+                "waiting": verdict.waiting,
+                "excused": verdict.excused,
+                "lost": len(verdict.lost),
+                "invented": len(verdict.invented),
+            }
+        )
+    )
+    return 0 if verdict.clean else EXIT_FAILED
+
+
+def compare(house: House) -> Verdict:
+    """Judge a house whose services have ended."""
+    answers = list(read_answers(house.answers))
+    last = max((answer.at_ms for answer in answers), default=0)
+    store = SqliteStore(house.store, mode="read")
+    try:
+        return judge(
+            answers,
+            store.range(None, 0, 2**62),
+            billed_quantities(house),
+            waiting=read_outbox(house.outbox),
+            # the gateway ended while the last answers were on their way to its disk
+            excuse=lambda answer: answer.at_ms > last - _EXCUSE_MS,
+        )
+    finally:
+        store.close()
+
+
+def billed_quantities(house: House) -> dict[str, Quantity]:
+    """Return meter -> billed quantity, from the registry."""
+    database = Database(house.registry_url)
+    try:
+        with database.read() as connection:
+            meters = load_meters(connection)
+    finally:
+        database.close()
+    known = {profile.index.quantity for profile in load_profiles().values()}
+    return {meter: facts.quantity for meter, facts in meters.items() if facts.quantity in known}
+
+
+def read_outbox(path: Path) -> list[Reading]:
+    """Return the readings that still wait in an outbox file."""
+    if not path.exists():
+        return []
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        bodies = [body for (body,) in connection.execute("SELECT body FROM row ORDER BY seq")]
+    finally:
+        connection.close()
+    rows = [msgspec.json.decode(body, type=Row) for body in bodies]
+    return [row for row in rows if isinstance(row, Reading)]

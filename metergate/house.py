@@ -1,0 +1,223 @@
+"""A whole house on one machine: the files, ports and services that `demo` (and the end-to-end tests) run.
+
+Everything goes the way a utility would go: a meters file is imported into the registry, the gateway's plan is made
+from it, and each service reads the same settings file.
+"""
+
+from __future__ import annotations
+
+import csv
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from metergate.commands.books import import_file, make_plan
+from metergate.supervisor import Service
+from metering.errors import MetergateError
+from simulators.farm_settings import FarmSettings, MeterSettings, PortSettings
+
+GATEWAY: Final = "gw-demo"
+_PER_PORT: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One sort of simulated customer."""
+
+    prefix: str
+    medium: str
+    profile: str
+    curve: str
+    customer_class: str
+    district: str
+
+
+KINDS: Final = (
+    Kind("G-HH", "gas", "fuxin-corrector", "household_gas", "residential", "D1"),
+    Kind("G-HB", "gas", "fuxin-corrector", "household_gas_boiler", "residential_heating", "D1"),
+    Kind("G-RE", "gas", "fuxin-corrector", "restaurant_gas", "restaurant", "D2"),
+    Kind("G-FA", "gas", "fuxin-corrector", "factory_gas", "industrial", "D3"),
+    Kind("W-HH", "water", "usw-ultrasonic", "household_water", "residential", "D1"),
+    Kind("E-HH", "electricity", "abb-b23", "household_electricity", "residential", "D2"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Where everything of one run is."""
+
+    folder: Path
+    api_port: int
+    broker_port: int
+    farm_ports: tuple[int, ...]
+
+    @property
+    def settings(self) -> Path:
+        """The settings file that all services read."""
+        return self.folder / "metergate.toml"
+
+    @property
+    def plan(self) -> Path:
+        """The gateway's plan."""
+        return self.folder / "plan.toml"
+
+    @property
+    def outbox(self) -> Path:
+        """The gateway's outbox."""
+        return self.folder / "gateway" / "outbox.db"
+
+    @property
+    def store(self) -> Path:
+        """The embedded reading store."""
+        return self.folder / "readings.db"
+
+    @property
+    def registry_url(self) -> str:
+        """The registry."""
+        return f"sqlite:///{self.folder / 'registry.db'}"
+
+    @property
+    def answers(self) -> Path:
+        """What the simulated meters said."""
+        return self.folder / "answers.tsv"
+
+    def services(self) -> list[Service]:
+        """Everything that runs, in the order of the start."""
+        config = ("--config", str(self.settings))
+        return [
+            Service("broker", "metergate.broker", ("--port", str(self.broker_port))),
+            Service("meters", "simulators.modbus_farm", ("--config", str(self.folder / "farm.json"))),
+            Service("ingest", "metergate", ("ingest", *config)),
+            Service("api", "metergate", ("api", *config)),
+            Service("gateway", "metergate", ("gateway", *config)),
+        ]
+
+
+def build(
+    folder: Path,
+    *,
+    meters: int = 48,
+    interval_s: float = 5,
+    api_port: int | None = None,
+    kinds: Sequence[Kind] = KINDS,
+    extra: str = "",
+) -> House:
+    """Write all files of a house into `folder` and fill its registry.
+
+    api_port: None takes the first free port from 8080. extra: more lines for the settings file, whole tables.
+    Raises: MetergateError, naming the port that is taken.
+    """
+    ports = _free_ports(1 + -(-meters // _PER_PORT))
+    house = House(folder, api_port or first_free_port(8080), ports[0], tuple(ports[1:]))
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = list(_rows(house, meters, interval_s, kinds))
+    _write_farm(house, rows, kinds)
+    _write_meters(folder / "meters.csv", rows)
+    house.settings.write_text(_settings(house) + extra, "utf-8")
+    result = import_file(house.registry_url, folder / "meters.csv")
+    if result.bad:
+        raise MetergateError(f"the demo's own meters file is refused: {result.bad[0].reason}")
+    house.plan.write_text(make_plan(house.registry_url, GATEWAY, 1), "utf-8")
+    return house
+
+
+def _rows(house: House, meters: int, interval_s: float, kinds: Sequence[Kind]) -> Iterator[dict[str, str]]:
+    for number in range(meters):
+        kind = kinds[number % len(kinds)]
+        group, unit = divmod(number, _PER_PORT)
+        yield {
+            "meter_id": f"{kind.prefix}-{number + 1:04}",
+            "medium": kind.medium,
+            "customer_class": kind.customer_class,
+            "profile": kind.profile,
+            "gateway": GATEWAY,
+            "bus": f"bus-{group + 1}",
+            "bus_kind": "modbus-tcp",
+            "host": "127.0.0.1",
+            "port": str(house.farm_ports[group]),
+            "address": str(unit + 1),
+            "interval_s": f"{interval_s:g}",
+            "serial": f"{2026_000_000 + number}",
+            "district": kind.district,
+            "tz": "Asia/Shanghai",
+        }
+
+
+def _write_meters(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_farm(house: House, rows: list[dict[str, str]], kinds: Sequence[Kind]) -> None:
+    curves = {kind.prefix: kind.curve for kind in kinds}
+    groups: dict[int, list[MeterSettings]] = {port: [] for port in house.farm_ports}
+    for row in rows:
+        groups[int(row["port"])].append(
+            MeterSettings(
+                meter=row["meter_id"],
+                profile=row["profile"],
+                unit=int(row["address"]),
+                curve=curves[row["meter_id"].rsplit("-", 1)[0]],
+            )
+        )
+    farm = FarmSettings(
+        port=tuple(PortSettings(port=port, meter=tuple(group)) for port, group in groups.items() if group),
+        seed=2026,
+        log=house.answers,
+        control_port=0,
+    )
+    (house.folder / "farm.json").write_text(farm.model_dump_json(indent=1, exclude_none=True), "utf-8")
+
+
+def _settings(house: House) -> str:
+    return f"""# Written by `metergate demo`; the manual of all options is settings.sample.toml.
+[broker]
+port = {house.broker_port}
+
+[registry]
+url = "{house.registry_url}"
+
+[store]
+path = "{house.store}"
+
+[gateway]
+plan = "{house.plan}"
+outbox = "{house.outbox}"
+health_interval_s = 1.0
+
+[api]
+port = {house.api_port}
+"""
+
+
+def first_free_port(start: int) -> int:
+    """Return the first port from `start` on that nobody listens on. Raises: MetergateError."""
+    for port in range(start, start + 100):
+        if _is_free(port):
+            return port
+    raise MetergateError(f"all ports from {start} to {start + 99} are taken")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports of loopback that are free now, all different."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
