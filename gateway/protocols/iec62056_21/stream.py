@@ -69,7 +69,7 @@ def _measure_reader(data: bytes) -> Whole | NotYet | Nothing:
 
 
 def _measure_push(data: bytes) -> Whole | NotYet | Nothing:
-    """Mode D: identification, data lines, and `!` at the beginning of a line, with or without a line end behind it."""
+    """Mode D: identification, data lines, and `!` at the beginning of a line."""
     line = data.find(b"\n")
     if data[0] != _SLASH or (0 <= line < len(data) - 1 and not IDENTIFICATION.match(data)):
         return Nothing()
