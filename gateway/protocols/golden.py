@@ -57,6 +57,9 @@ _SORTS: Final = (
 )
 """Names that files use for the same sort of refusal."""
 
+MALFORMED: Final = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""What a key of the wrong type raises somewhere below; it fails its own entry and no other."""
+
 _TOLERANCES: Final[dict[str, tuple[float, float]]] = {"modbus-rtu": (1e-6, 1e-9), "modbus-tcp": (1e-6, 1e-9)}
 _TOLERANCE: Final = (1e-6, 1e-6)
 """(absolute, relative) for floats. Modbus values are given to 6 decimals."""
@@ -91,6 +94,8 @@ def judge(entry: Mapping[str, Any]) -> list[str]:
         actual = adapter_of(protocol)(protocol, raw, entry)
     except ProtocolError as error:
         return _judge_refusal(expect, error)
+    except MALFORMED as error:
+        return [f"the entry cannot be judged, its context may be malformed: {type(error).__name__}: {error}"]
     if expect.get("valid") is False:
         return [f"accepted, expected a refusal ({expect.get('error', 'any')})"]
     return differences(_compared(expect), actual, _TOLERANCES.get(protocol, _TOLERANCE))

@@ -35,7 +35,7 @@ def adapt(protocol: str, raw: bytes, entry: Mapping[str, Any]) -> dict[str, Any]
         said["registers"] = list(struct.unpack(f">{len(data) // 2}H", data))
     elif data:
         said["data"] = data.hex()
-    fields = entry.get("context", {}).get("fields")
+    fields = (entry.get("context") or {}).get("fields")
     if fields:
         said["fields"] = [_field(field, data) for field in fields]
     return said | _request(entry, frame, pdu)
@@ -63,7 +63,7 @@ def _pdu(frame: Frame) -> Request | Answer:
 
 def _request(entry: Mapping[str, Any], frame: Frame, pdu: Request | Answer) -> dict[str, str]:
     """Return the expected request when this frame answers it; what is wrong otherwise."""
-    wanted = entry.get("expect", {}).get("request")
+    wanted = (entry.get("expect") or {}).get("request")
     if not isinstance(wanted, str):
         return {}
     try:
