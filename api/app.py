@@ -1,0 +1,187 @@
+"""The application: routes, limits, and errors that are always problem documents."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from api import parameters, problems
+from api.house import House
+from api.metrics import ApiMetrics
+from api.middleware import BodyLimit, Envelope, HostCheck, RequestLimit, unavailable
+from api.problems import Problem, ProblemError
+from api.routes import events, gateways, latest, meters, pages, watch
+from api.settings import ApiSettings
+from api.workers import Workers
+from metering.clock import Clock
+from metering.errors import RegistryError, StoreError
+from metering.store import ReadingStore
+from registry.database import Database
+
+VERSION: Final = "1"
+_DESCRIPTION: Final = """
+Readings of gas, water and electricity meters, and what became of every one of them.
+
+- Values are exact decimal strings in natural units; times are RFC 3339; both are never rounded or invented.
+- Lists come in pages: hand `next_cursor` back as `cursor`, or follow the `Link` header.
+- Latest and readings also come as NDJSON or CSV streams (`?format=` or `Accept`).
+- Every error is an RFC 9457 problem document; unknown parameters are refused with the nearest spelling.
+"""
+
+
+def create_app(
+    settings: ApiSettings,
+    *,
+    database: Database,
+    store: ReadingStore,
+    clock: Clock,
+    metrics: ApiMetrics | None = None,
+) -> FastAPI:
+    """Return the ASGI application. It reads `database` and `store` and closes neither; `close` ends its threads."""
+    metrics = metrics or ApiMetrics()
+    app = FastAPI(
+        title="Metergate",
+        version=VERSION,
+        description=_DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(parameters.refuse_repeated)],
+    )
+    workers = Workers(threads=settings.threads, timeout_s=settings.response_timeout_s, clock=clock)
+    app.state.house = House(settings, database, store, clock, metrics, workers)
+    for module in (meters, latest, gateways, events, watch, pages):
+        app.include_router(module.router)
+    _add_middleware(app, settings, metrics, clock)
+    _add_error_handlers(app)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way of extending it
+    return app
+
+
+def close(app: FastAPI) -> None:
+    """End the application's threads; harmless twice."""
+    app.state.house.workers.close()
+
+
+def _add_middleware(app: FastAPI, settings: ApiSettings, metrics: ApiMetrics, clock: Clock) -> None:
+    """The last one added is the outermost."""
+    app.add_middleware(BodyLimit, limits=settings, metrics=metrics, clock=clock)
+    app.add_middleware(RequestLimit, limits=settings, metrics=metrics)
+    app.add_middleware(HostCheck, metrics=metrics)
+    app.add_middleware(Envelope, metrics=metrics, clock=clock)
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    for kind in (RegistryError, StoreError, SQLAlchemyError):
+        app.add_exception_handler(kind, _on_dependency)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return problems.response(
+        error.status,
+        error.sort,
+        error.detail,
+        instance=request.scope["path"],
+        errors=error.errors,
+        headers=error.headers,
+    )
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return await _on_problem(request, parameters.explain(error, request))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.scope["path"]
+    words = {
+        404: ("not-found", f"there is nothing at {problems.shown(path)}"),
+        405: ("method-not-allowed", f"{problems.shown(request.method)} is not possible here"),
+    }
+    sort, detail = words.get(error.status_code, ("refused", problems.shown(error.detail)))
+    return problems.response(error.status_code, sort, detail, instance=path, headers=error.headers)
+
+
+async def _on_dependency(request: Request, error: Exception) -> Response:
+    return unavailable(error, request.scope["path"])
+
+
+_PROBLEMS: Final = {
+    "404": "There is no such object.",
+    "406": "None of our formats is accepted.",
+    "413": "The body is too large.",
+    "421": "The Host header names another machine.",
+    "422": "A parameter cannot be used; `errors` names each of them.",
+    "500": "An error of ours; the log knows it by the number in `detail`.",
+    "503": "Busy, or registry or store cannot be read now.",
+}
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, with problem documents for every refusal instead of FastAPI's own."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=_TAGS
+        )
+        schemas = made["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        _add_problem_schemas(schemas)
+        for methods in made["paths"].values():
+            for operation in methods.values():
+                _add_problem_answers(operation["responses"])
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+_TAGS: Final = [
+    {"name": "readings", "description": "What the meters show."},
+    {"name": "meters", "description": "Meters, their places, their history."},
+    {"name": "gateways", "description": "Edge programs and their delivery ledger."},
+    {"name": "events", "description": "What went wrong, and what was refused."},
+    {"name": "watching", "description": "For whatever watches the house."},
+]
+
+
+def _add_problem_schemas(schemas: dict[str, Any]) -> None:
+    made = Problem.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
+    schemas.update(made.pop("$defs", {}))
+    schemas["Problem"] = made
+
+
+def _add_problem_answers(answers: dict[str, Any]) -> None:
+    answers.pop("422", None)
+    for status, description in _PROBLEMS.items():
+        content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        if status == "422":
+            content[problems.MEDIA_TYPE]["example"] = _EXAMPLE
+        if status not in answers:
+            answers[status] = {"description": description, "content": content}
+
+
+_EXAMPLE: Final = json.loads(
+    problems.document(
+        422,
+        "invalid-parameter",
+        'limt: unknown parameter; did you mean "limit"?',
+        instance="/api/v1/meters",
+        errors=[
+            problems.ParameterProblem(
+                place="query", name="limt", value="5", problem='unknown parameter; did you mean "limit"?'
+            )
+        ],
+    )
+)

@@ -1,0 +1,49 @@
+"""What the routes work with: settings, clock, registry, store, threads, figures. One object per application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request
+from sqlalchemy.engine import Connection
+
+from api.metrics import ApiMetrics
+from api.settings import ApiSettings
+from api.workers import Workers
+from metering.clock import Clock
+from metering.store import ReadingStore
+from registry.database import Database
+
+T = TypeVar("T")
+
+
+@dataclass
+class House:
+    """Everything a route may use."""
+
+    settings: ApiSettings
+    database: Database
+    store: ReadingStore
+    clock: Clock
+    metrics: ApiMetrics
+    workers: Workers
+    streams: int = 0
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` on a connection of the registry, in a thread, in one consistent and short transaction."""
+
+        def inside() -> T:
+            with self.database.read() as connection:
+                return work(connection)
+
+        return await self.workers.run(inside)
+
+
+def _house(request: Request) -> House:
+    house: House = request.app.state.house
+    return house
+
+
+InHouse = Annotated[House, Depends(_house)]

@@ -1,0 +1,151 @@
+"""Events and quarantine, newest arrival first."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from api import paging, words
+from api.paging import Page
+from api.problems import not_found
+from api.schemas import EventOut, QuarantineOut, RawOut
+from metering.clock import rfc3339
+from registry.models import EventRecord, Quarantine
+
+LIST_RAW_BYTES: Final = 256
+ONE_RAW_BYTES: Final = 64 * 1024
+
+_EVENT: Final = EventRecord.__table__
+_REFUSED: Final = Quarantine.__table__
+
+
+def _narrow(
+    statement: sa.Select[Any],
+    table: Any,
+    when: str,
+    equal: dict[str, str | None],
+    t0: int | None,
+    t1: int | None,
+    before: int | None,
+) -> sa.Select[Any]:
+    """Add the filters that were given; t0 <= `when` < t1 [ms UTC]; before: the id behind which a page begins."""
+    for name, value in equal.items():
+        if value is not None:
+            statement = statement.where(table.c[name] == value)
+    if t0 is not None:
+        statement = statement.where(table.c[when] >= t0)
+    if t1 is not None:
+        statement = statement.where(table.c[when] < t1)
+    if before is not None:
+        statement = statement.where(table.c.id < before)
+    return statement.order_by(table.c.id.desc())
+
+
+def list_events(
+    connection: Connection,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    t0: int | None = None,
+    t1: int | None = None,
+    **equal: str | None,
+) -> Page[EventOut]:
+    """Return one page of events. equal: gateway, meter, kind, cause."""
+    before = paging.number_key("events", cursor)
+    statement = _narrow(sa.select(_EVENT), _EVENT, "at", equal, t0, t1, before).limit(limit + 1)
+    rows = [
+        EventOut(
+            id=row["id"],
+            gateway=row["gateway"],
+            kind=row["kind"],
+            at=rfc3339(row["at"]),
+            received_at=rfc3339(row["received_at"]),
+            meter=row["meter"],
+            cause=row["cause"],
+            count=row["count"],
+            text=row["text"],
+        )
+        for row in connection.execute(statement).mappings()
+    ]
+    return paging.page_of(rows, limit, "events", lambda row: row.id)
+
+
+def _refused_columns(raw_bytes: int) -> list[Any]:
+    plain = [column for column in _REFUSED.c if column.name != "raw"]
+    head = sa.func.substr(_REFUSED.c.raw, 1, raw_bytes, type_=sa.LargeBinary).label("head")
+    return [*plain, head, sa.func.length(_REFUSED.c.raw).label("size")]
+
+
+def list_quarantine(
+    connection: Connection,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    t0: int | None = None,
+    t1: int | None = None,
+    **equal: str | None,
+) -> Page[QuarantineOut]:
+    """Return one page of refused rows with the first bytes of each. equal: gateway, meter, reason."""
+    before = paging.number_key("quarantine", cursor)
+    statement = sa.select(*_refused_columns(LIST_RAW_BYTES))
+    statement = _narrow(statement, _REFUSED, "received_at", equal, t0, t1, before).limit(limit + 1)
+    rows = [_refused(row) for row in connection.execute(statement).mappings()]
+    return paging.page_of(rows, limit, "quarantine", lambda row: row.id)
+
+
+def one_quarantined(connection: Connection, number: int) -> QuarantineOut:
+    """Return one refused row with up to 64 KiB of its bytes. Raises: ProblemError 404."""
+    statement = sa.select(*_refused_columns(ONE_RAW_BYTES)).where(_REFUSED.c.id == number)
+    row = connection.execute(statement).mappings().first()
+    if row is None:
+        raise not_found("quarantined row", number)
+    return _refused(row)
+
+
+def raw_quarantined(connection: Connection, number: int) -> bytes:
+    """Return all bytes of one refused row. Raises: ProblemError 404."""
+    raw = connection.execute(sa.select(_REFUSED.c.raw).where(_REFUSED.c.id == number)).scalar_one_or_none()
+    if raw is None:
+        raise not_found("quarantined row", number)
+    return bytes(raw)
+
+
+def _refused(row: Any) -> QuarantineOut:
+    head = bytes(row["head"] or b"")
+    raw = RawOut(
+        size=row["size"],
+        hex=head.hex(),
+        base64=base64.b64encode(head).decode("ascii"),
+        text=printable(head, cut=len(head) < row["size"]),
+        truncated=len(head) < row["size"],
+    )
+    return QuarantineOut(
+        id=row["id"],
+        gateway=row["gateway"],
+        epoch=row["epoch"],
+        seq=row["seq"],
+        meter=row["meter"],
+        read_at=words.moment(row["read_at"]),
+        received_at=rfc3339(row["received_at"]),
+        reason=row["reason"],
+        detail=row["detail"],
+        digest=row["digest"],
+        raw=raw,
+    )
+
+
+def printable(raw: bytes, *, cut: bool = False) -> str | None:
+    """Return bytes as text when they are UTF-8 without control characters (tab and line ends may stand), else None.
+
+    cut: the last character may be incomplete and is then left out.
+    """
+    for end in range(len(raw), max(len(raw) - 4, -1) if cut else len(raw) - 1, -1):
+        try:
+            text = raw[:end].decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        return text if all(c.isprintable() or c in "\t\r\n" for c in text) else None
+    return None

@@ -1,0 +1,79 @@
+"""Figures that other services left in the registry, for the page of metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from api.metrics import Sample, is_name, parse_labels
+from api.queries.gateways import list_gateways
+from api.schemas import GatewaySummary
+from registry.models import Counter, GatewayStatus, Latest, Meter
+
+_COUNTED: Final = ("produced", "committed", "stored", "duplicates", "quarantined", "events", "gone")
+_LEVELS: Final = ("waiting", "missing", "meters")
+_MAX_COUNTERS: Final = 50
+
+
+def samples(connection: Connection, *, now_ms: int, stale_s: float) -> Iterator[Sample]:
+    """Yield every figure: counters of services, ledgers and health of gateways, and how many meters there are."""
+    yield from _services(connection, now_ms)
+    cursor = None
+    while True:
+        page = list_gateways(connection, now_ms=now_ms, stale_s=stale_s, limit=1000, cursor=cursor)
+        for gateway in page.items:
+            yield from _ledger(gateway)
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    yield from _health(connection)
+    yield Sample(
+        "registry_meters", (), connection.execute(sa.select(sa.func.count()).select_from(Meter)).scalar_one()
+    )
+    read = connection.execute(sa.select(sa.func.count()).select_from(Latest)).scalar_one()
+    yield Sample("registry_meters_ever_read", (), read)
+
+
+def _services(connection: Connection, now_ms: int) -> Iterator[Sample]:
+    ignored = 0
+    rows = connection.execute(sa.select(Counter.__table__).order_by(Counter.service, Counter.name, Counter.labels))
+    newest: dict[str, int] = {}
+    for row in rows.mappings():
+        service = re.sub(r"[^a-zA-Z0-9_]", "_", row["service"])
+        newest[service] = max(newest.get(service, 0), row["updated_at"])
+        try:
+            labels = parse_labels(row["labels"])
+        except ValueError:
+            ignored += 1
+            continue
+        name = row["name"] if row["name"].startswith(f"{service}_") else f"{service}_{row['name']}"
+        if is_name(name):
+            yield Sample(name, labels, row["value"])
+        else:
+            ignored += 1
+    for service, updated_at in newest.items():
+        yield Sample("service_report_age_seconds", (("service", service),), max(0, now_ms - updated_at) / 1000)
+    yield Sample("api_reported_figures_ignored", (), ignored)
+
+
+def _ledger(gateway: GatewaySummary) -> Iterator[Sample]:
+    label = (("gateway", gateway.id),)
+    for name in _COUNTED:
+        yield Sample(f"gateway_rows_{name}_total", label, getattr(gateway, name))
+    for name in _LEVELS:
+        yield Sample(f"gateway_{name}", label, getattr(gateway, name))
+    yield Sample("gateway_online", label, float(gateway.online))
+
+
+def _health(connection: Connection) -> Iterator[Sample]:
+    """The counters that gateways count themselves; what is not a number or has no usable name is left out."""
+    for row in connection.execute(sa.select(GatewayStatus.gateway, GatewayStatus.health)):
+        counters: Any = row.health.get("counters")
+        for name, value in list(counters.items())[:_MAX_COUNTERS] if isinstance(counters, dict) else ():
+            sound = isinstance(value, int | float) and not isinstance(value, bool)
+            if sound and is_name(name) and len(name) <= 64:
+                yield Sample(f"gateway_{name.removesuffix('_total')}_total", (("gateway", row.gateway),), value)

@@ -1,0 +1,55 @@
+"""Answers: JSON with an ETag, 304 when nothing changed, and the link to the next page."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+JSON: Final = "application/json"
+_REVALIDATE: Final = "private, no-cache"
+
+
+def reply(request: Request, model: BaseModel, *, cached: bool = True) -> Response:
+    """Answer one model.
+
+    cached: give an ETag (weak, and without the fields named age_s, which change while nothing else does), so that a
+    caller who sends it back gets 304 and no body. A model with `next_cursor` also gets the link to the next page.
+    """
+    headers = {"cache-control": _REVALIDATE if cached else "no-store", "vary": "accept"}
+    if cursor := getattr(model, "next_cursor", None):
+        headers["link"] = f'<{_next_page(request, cursor)}>; rel="next"'
+    if cached:
+        headers["etag"] = etag_of(model)
+        if unchanged(request, headers["etag"]):
+            return Response(status_code=304, headers=headers)
+    return Response(model.model_dump_json(by_alias=True), media_type=JSON, headers=headers)
+
+
+def etag_of(model: BaseModel) -> str:
+    """Return a weak ETag of everything but ages."""
+    digest = hashlib.blake2b(repr(_without_ages(model.model_dump())).encode("utf-8", "replace"), digest_size=12)
+    return f'W/"{digest.hexdigest()}"'
+
+
+def _without_ages(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_ages(inner) for name, inner in value.items() if name != "age_s"}
+    return [_without_ages(inner) for inner in value] if isinstance(value, list) else value
+
+
+def unchanged(request: Request, etag: str) -> bool:
+    """True when the caller already holds this very answer (If-None-Match)."""
+    sent = request.headers.get("if-none-match", "")
+    bare = etag.removeprefix("W/")
+    return sent.strip() == "*" or bare in (part.strip().removeprefix("W/") for part in sent.split(","))
+
+
+def _next_page(request: Request, cursor: str) -> str:
+    pairs = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return f"{quote(request.scope['path'])}?{urlencode([*pairs, ('cursor', cursor)])}"

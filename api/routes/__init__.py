@@ -1,0 +1,1 @@
+"""The addresses, thin over `api.queries`: check, call, answer."""

@@ -1,0 +1,72 @@
+"""/api/v1/latest: the newest reading of every meter."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from api import formats
+from api.formats import FormatParameter
+from api.house import House, InHouse
+from api.paging import Page
+from api.parameters import PageQuery, Word
+from api.problems import invalid
+from api.queries import latest
+from api.replies import reply
+from api.routes.documented import answers
+from api.schemas import LatestOut, LatestPage
+from metering.reading import Quality
+from registry.books import Medium
+
+router = APIRouter(prefix="/api/v1", tags=["readings"])
+
+
+class LatestQuery(PageQuery):
+    """Filters; several must all hold."""
+
+    medium: Medium | None = None
+    district: Word | None = None
+    gateway: Word | None = None
+    quality: Quality | None = None
+    format: FormatParameter = None
+
+
+@router.get("/latest", summary="Newest reading of every meter", **answers(LatestPage, streams=True))
+async def list_latest(request: Request, house: InHouse, query: Annotated[LatestQuery, Query()]) -> Response:
+    """One newest reading per meter, by meter id: a page as JSON, or all as NDJSON or CSV."""
+    fmt = formats.negotiate(request, query.format)
+    if fmt == "json":
+        page = await _page(house, query, query.limit, query.cursor)
+        return reply(request, LatestPage(items=page.items, next_cursor=page.next_cursor))
+    if {"cursor", "limit"} & query.model_fields_set:
+        raise invalid("format", fmt, "a stream gives everything and takes neither cursor nor limit")
+    return await formats.stream(house, _all(house, query), fmt, "latest")
+
+
+async def _page(house: House, query: LatestQuery, limit: int, cursor: str | None) -> Page[LatestOut]:
+    now_ms = house.clock.now_ms()
+    return await house.read(
+        lambda c: latest.list_latest(
+            c,
+            now_ms=now_ms,
+            limit=limit,
+            cursor=cursor,
+            medium=query.medium,
+            district=query.district,
+            gateway=query.gateway,
+            quality=query.quality,
+        )
+    )
+
+
+async def _all(house: House, query: LatestQuery) -> AsyncIterator[Sequence[LatestOut]]:
+    cursor: str | None = None
+    while True:
+        page = await _page(house, query, formats.STREAM_PAGE, cursor)
+        yield page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            return

@@ -1,0 +1,148 @@
+"""Run the API: one process, one loopback socket, a clean end within 2 s of SIGTERM, and not a byte on stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final, cast
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import close, create_app
+from api.guard import ConnectionGuard, GuardedProtocol
+from api.metrics import ApiMetrics
+from api.settings import ApiSettings
+from metering.clock import Clock
+from metering.errors import SettingsError
+from metering.store import ReadingStore
+from registry.database import Database
+
+_GRACE_S: Final = 1  # for answers under way when the end comes; uvicorn takes whole seconds
+_BACKLOG: Final = 1024
+
+
+async def run_api(
+    settings: ApiSettings,
+    *,
+    database: Database,
+    store: ReadingStore,
+    clock: Clock,
+    stop: asyncio.Event | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until `stop` is set; without one, until SIGTERM or SIGINT.
+
+    on_ready: called with the address ("http://127.0.0.1:8080") once connections are accepted.
+    Raises: SettingsError when the address is not loopback or the port is taken.
+    """
+    ending = stop or asyncio.Event()
+    listener = bind(settings)
+    metrics = ApiMetrics()
+    app = create_app(settings, database=database, store=store, clock=clock, metrics=metrics)
+    server = _Server(_config(app, settings, metrics))
+    with listener, contextlib.nullcontext() if stop else _signals(ending):
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        watching = asyncio.create_task(_stop_when(ending, server))
+        try:
+            await _until_started(server, serving, clock)
+            if server.started and on_ready is not None:
+                on_ready(address(listener))
+            await serving
+        finally:
+            watching.cancel()
+            server.should_exit = True
+            await asyncio.gather(serving, watching, return_exceptions=True)
+            close(app)
+
+
+def bind(settings: ApiSettings) -> socket.socket:
+    """Return the bound socket.
+
+    Raises: SettingsError when the address is not loopback or the port is taken.
+    """
+    host = "127.0.0.1" if settings.host.lower() == "localhost" else settings.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, settings.port))
+        bound = ipaddress.ip_address(listener.getsockname()[0])
+        if not bound.is_loopback:  # settings refuse it already; this is the last word, whatever made them
+            raise SettingsError(f"api.host = {settings.host}: only loopback addresses are possible (127.0.0.1, ::1)")
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            message = f"api.port = {settings.port}: taken by another program; choose another port, or 0 for any"
+            raise SettingsError(message) from error
+        raise SettingsError(f"api.host = {settings.host}, port {settings.port}: {error.strerror}") from error
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """Return "http://127.0.0.1:8080" of a bound socket."""
+    host, port, *_ = listener.getsockname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers, which would raise the signal again after a clean end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: FastAPI, settings: ApiSettings, metrics: ApiMetrics) -> uvicorn.Config:
+    guard = ConnectionGuard(settings, metrics)
+    return uvicorn.Config(
+        app,
+        http=cast(Any, partial(GuardedProtocol, guard=guard)),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=settings.idle_timeout_s,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+async def _until_started(server: _Server, serving: asyncio.Task[None], clock: Clock) -> None:
+    while not server.started and not serving.done():
+        await clock.sleep(0.01)
+
+
+async def _stop_when(ending: asyncio.Event, server: _Server) -> None:
+    await ending.wait()
+    server.should_exit = True
+
+
+@contextlib.contextmanager
+def _signals(ending: asyncio.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set `ending`; only the main thread may ask for signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    wanted = (signal.SIGTERM, signal.SIGINT)
+    for number in wanted:
+        loop.add_signal_handler(number, ending.set)
+    try:
+        yield
+    finally:
+        for number in wanted:
+            loop.remove_signal_handler(number)
