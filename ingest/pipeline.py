@@ -1,0 +1,325 @@
+"""The way of a reading through ingest, and why a crash between any two steps loses and invents nothing.
+
+    deliveries -> check -> [look] -> [lower the floor] -> STORE -> REGISTRY -> acknowledge -> (each second) FLUSH
+
+- Before STORE: nothing happened yet. The gateway still holds every row, the broker every delivery.
+- Between STORE and REGISTRY: the rows are stored but not accounted for, so nobody was told. They come again, are
+  found in the store with the same values, and are accounted for then: not written twice, not counted twice.
+- Between REGISTRY and acknowledge: as above, except that they are accounted for already (a redelivery).
+- After acknowledge: the gateway may forget the rows; they are in the store or in quarantine, both committed.
+- Before FLUSH: latest readings and daily closings live only in memory. The *recovery floor* in the registry is never
+  above the lowest read_at that is not flushed: it is lowered before a store write that goes below it and raised only
+  after a flush. A start reads the store from there again, and takes each meter's newest key from the store itself,
+  because promise 5 (look before writing a key that is not newer) must not hang on a table that may be behind.
+
+A store or registry that cannot is asked again for ever, ever less often; meanwhile nothing is acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final, TypeVar
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from ingest.answers import Answers, Sender
+from ingest.batch import Batch
+from ingest.checking import Checker, Counters
+from ingest.decoding import MAX_PAYLOAD
+from ingest.meters import Changes, MeterTable, latest_row
+from ingest.worker import Worker
+from metering.admission import TimeLimits
+from metering.clock import Clock
+from metering.errors import RegistryError, StoreError
+from metering.mqtt import Delivery
+from metering.reading import Reading
+from metering.store import Key, ReadingStore
+from registry import ledger as books
+from registry.database import Database
+from registry.ledger import MeterFacts
+
+T = TypeVar("T")
+
+FLOOR_KEY: Final = "ingest.recovery_floor"
+_ALL_TIME: Final = 253_402_300_800_000  # the year 10000
+_PAGE: Final = 20_000  # readings noted in one go while the closings are rebuilt
+_FLOOR_MARGIN_MS: Final = 600_000  # live rows are younger than this, so that they never lower the floor
+_FLOOR_STEP_MS: Final = 300_000
+_FLOOR_SLACK_MS: Final = 3_600_000
+_BACKLOG_S: Final = 30.0  # the floor stays down until no backlog came for so long
+_FIRST_RETRY_S: Final = 0.1
+_LAST_RETRY_S: Final = 5.0
+
+_log = structlog.get_logger("ingest")
+_read_at = attrgetter("read_at")
+
+
+def _no_fault(step: str) -> None:
+    """Tests put a hook here that dies at a step; see `tests/ingest/test_crashes.py`."""
+
+
+class Pipeline:
+    """One worker's pipeline. `problems`: dependency -> why it cannot at the moment, "" when it can."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        store: ReadingStore,
+        database: Database,
+        *,
+        clock: Clock,
+        limits: TimeLimits | None = None,
+        estimates: bool = False,
+        max_message_bytes: int = MAX_PAYLOAD,
+        fault: Callable[[str], None] = _no_fault,
+    ) -> None:
+        self.counters: Counters = Counter()
+        self.problems = {"store": "", "registry": "", "clock": ""}
+        self.meters = MeterTable()
+        self.checker = Checker(
+            self.meters,
+            limits=limits or TimeLimits(),
+            counters=self.counters,
+            estimates=estimates,
+            max_message_bytes=max_message_bytes,
+        )
+        self._answers = Answers(sender, self.counters)
+        self._store = store
+        self._database = database
+        self._clock = clock
+        self._fault = fault
+        self._store_thread = Worker("store")
+        self._registry_thread = Worker("registry")
+        self._turn = asyncio.Lock()  # a flush must not see a batch half done
+        self._floor = 0
+        self._backlog_at = -_BACKLOG_S
+
+    # -- start and end ---------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Learn from the registry and the store what there is; rebuild latest and closings after a crash."""
+        facts, gateways, positions, latest, floor = await self._in_registry(self._load)
+        self.meters.gateways = gateways
+        self.checker.positions = positions
+        self.checker.remember_epochs()
+        await self._learn(facts)
+        newest = await self._in_store(partial(self._store.at_or_before, list(facts), _ALL_TIME))
+        self.meters.note(r for meter, r in newest.items() if latest.get(meter) != latest_row(r))
+        await self._note_since(int(floor or 0))
+        self._floor = int(floor or 0)
+        await self.flush()
+
+    def announce(self) -> None:
+        """Tell every known gateway what is committed of the outbox it spoke from last, so that it resumes at once."""
+        newest = {p.gateway: p for p in sorted(self.checker.positions.values(), key=attrgetter("last_up_at"))}
+        for gateway, position in newest.items():
+            if gateway in self.meters.gateways:
+                self._answers.acknowledge(position)
+
+    def greet(self, gateway: str, epoch: str) -> None:
+        """A gateway came to life: tell it what is committed of its outbox."""
+        position = self.checker.positions.get((gateway, epoch))
+        if position is not None:
+            self._answers.acknowledge(position)
+
+    def close(self, timeout_s: float) -> bool:
+        """Let the threads finish what they are doing; False when one hangs (then leave its database open)."""
+        store_done = self._store_thread.close(timeout_s)
+        return self._registry_thread.close(timeout_s) and store_done
+
+    def _load(self) -> tuple[Any, ...]:
+        with self._database.read() as connection:
+            return (
+                books.load_meters(connection),
+                books.load_gateways(connection),
+                books.load_positions(connection),
+                books.load_latest(connection),
+                books.get_state(connection, FLOOR_KEY),
+            )
+
+    async def _note_since(self, floor: int) -> None:
+        """Read the store from the recovery floor again, into the tables that wait for the flush."""
+        after: Key | None = None
+        while True:
+            page = await self._in_store(partial(self._page, floor, after))
+            self.meters.note(page)
+            if len(page) < _PAGE:
+                return
+            after = page[-1].meter, page[-1].read_at
+
+    def _page(self, floor: int, after: Key | None) -> list[Reading]:
+        return list(self._store.range(None, floor, _ALL_TIME, limit=_PAGE, after=after))
+
+    # -- one turn --------------------------------------------------------------------------------------------------
+
+    async def cycle(self, deliveries: Sequence[Delivery]) -> None:
+        """Take deliveries of `up` topics the whole way; returns when they are acknowledged."""
+        await self._sane_clock()
+        async with self._turn:
+            batch = self.checker.check(deliveries, self._clock.now_ms())
+            self._fault("checked")
+            if batch.strangers or batch.unsure:
+                await self._ask_registry(batch)
+            if batch.older:
+                keys = [(older.reading.meter, older.reading.read_at) for older in batch.older]
+                self.checker.resolve(batch, await self._in_store(lambda: self._store.get(keys)))
+            await self._write(batch)
+            await self._record(batch)
+        self._answer(batch, deliveries)
+
+    async def _write(self, batch: Batch) -> None:
+        writes = batch.writes()
+        if not writes:
+            return
+        lowest = min(map(_read_at, writes))
+        if lowest < batch.now - _FLOOR_MARGIN_MS:
+            self._backlog_at = self._clock.monotonic()
+        if lowest < self._floor:
+            await self._lower_floor(lowest - _FLOOR_SLACK_MS)
+        self._fault("floored")
+        results = await self._in_store(lambda: self._store.write(writes))
+        self._fault("stored")
+        if any(results):
+            refused = {index: reason for index, reason in enumerate(results) if reason is not None}
+            self.checker.forget(batch, refused)
+            writes = [row for index, row in enumerate(writes) if index not in refused]
+        self.meters.note(writes)
+
+    async def _record(self, batch: Batch) -> None:
+        """One transaction: events, quarantine and what of each outbox is committed now."""
+        if not (batch.events or batch.quarantine or batch.positions):
+            return
+
+        def record() -> None:
+            with self._database.begin() as connection:
+                books.add_events(connection, batch.events)
+                books.add_quarantine(connection, batch.quarantine)
+                books.save_positions(connection, list(batch.positions.values()))
+                self._fault("recording")
+
+        await self._in_registry(record)
+        self.checker.positions.update(batch.positions)
+        self._fault("recorded")
+
+    def _answer(self, batch: Batch, deliveries: Iterable[Delivery]) -> None:
+        for position in batch.positions.values():
+            self._answers.acknowledge(position)
+        for gateway, refused in batch.refused:
+            self._answers.refuse(gateway, refused)
+        self._fault("answered")
+        for delivery in deliveries:
+            delivery.ack()
+        self._fault("acknowledged")
+
+    # -- what the registry says ------------------------------------------------------------------------------------
+
+    async def reload(self) -> None:
+        """Take over what changed in the registry's books: new, moved and removed meters, new gateways."""
+
+        def load() -> tuple[dict[str, MeterFacts], set[str]]:
+            with self._database.read() as connection:
+                return books.load_meters(connection), books.load_gateways(connection)
+
+        async with self._turn:
+            facts, self.meters.gateways = await self._in_registry(load)
+            await self._learn(facts)
+            self.meters.keep_only(facts)
+
+    async def _ask_registry(self, batch: Batch) -> None:
+        """Before a row is refused as unknown: it may have been imported since the last reload."""
+
+        def gateways() -> set[str]:
+            with self._database.read() as connection:
+                return books.load_gateways(connection)
+
+        if batch.strangers:
+            self.meters.gateways = await self._in_registry(gateways)
+            self.checker.check_strangers(batch)
+        names = sorted({placed.row.meter for placed in batch.unsure})
+
+        def facts() -> dict[str, MeterFacts]:
+            with self._database.read() as connection:
+                return books.load_meters(connection, names)
+
+        if names:
+            await self._learn(await self._in_registry(facts))
+            self.checker.settle(batch)
+
+    async def _learn(self, facts: Mapping[str, MeterFacts]) -> None:
+        unknown = self.meters.set_facts(facts)
+        if unknown:
+            newest = await self._in_store(lambda: self._store.at_or_before(unknown, _ALL_TIME))
+            for meter in unknown:
+                self.meters.add(meter, facts[meter], newest.get(meter))
+
+    # -- each second -----------------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Write latest readings and closings, raise the recovery floor, and tell which meters changed."""
+        async with self._turn:
+            changes, floor = self.meters.take(), self._next_floor()
+            if changes.touched or changes.closings or floor != self._floor:
+                await self._in_registry(lambda: self._save(changes, floor))
+                self._floor = floor
+                self._fault("flushed")
+        self._answers.notice(changes.touched, self._clock.now_ms())
+
+    def _save(self, changes: Changes, floor: int) -> None:
+        with self._database.begin() as connection:
+            books.save_latest(connection, changes.latest)
+            books.replace_latest(connection, changes.replaced)
+            books.save_closings(connection, changes.closings)
+            if floor != self._floor:
+                books.set_state(connection, FLOOR_KEY, str(floor))
+            self._fault("flushing")
+
+    def _next_floor(self) -> int:
+        target = self._clock.now_ms() - _FLOOR_MARGIN_MS
+        quiet = self._clock.monotonic() - self._backlog_at >= _BACKLOG_S
+        return target if quiet and target - self._floor >= _FLOOR_STEP_MS else self._floor
+
+    async def _lower_floor(self, floor: int) -> None:
+        def lower() -> None:
+            with self._database.begin() as connection:
+                books.set_state(connection, FLOOR_KEY, str(floor))
+
+        await self._in_registry(lower)
+        self._floor = floor
+
+    # -- patience --------------------------------------------------------------------------------------------------
+
+    async def _in_store(self, call: Callable[[], T]) -> T:
+        return await self._patiently("store", self._store_thread, call)
+
+    async def _in_registry(self, call: Callable[[], T]) -> T:
+        return await self._patiently("registry", self._registry_thread, call)
+
+    async def _patiently(self, what: str, worker: Worker, call: Callable[[], T]) -> T:
+        delay = _FIRST_RETRY_S
+        while True:
+            try:
+                result = await worker.run(call)
+            except (StoreError, RegistryError, DBAPIError) as error:
+                if not self.problems[what]:
+                    _log.warning("waiting", what=what, error=str(error))
+                self.problems[what] = str(error)
+                self.counters["retries_total", f'what="{what}"'] += 1
+                await self._clock.sleep(delay)
+                delay = min(delay * 2, _LAST_RETRY_S)
+                continue
+            if self.problems[what]:
+                _log.info("back", what=what)
+                self.problems[what] = ""
+            return result
+
+    async def _sane_clock(self) -> None:
+        """A host that starts in 1970 must not judge anybody's time: every honest row would look like the future."""
+        while (now := self._clock.now_ms()) < self.checker.limits.earliest_ms:
+            self.problems["clock"] = f"this host's clock says {now} ms since 1970; nothing is judged until it is set"
+            await self._clock.sleep(1.0)
+        self.problems["clock"] = ""

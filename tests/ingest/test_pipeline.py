@@ -1,0 +1,515 @@
+"""The way of a reading through ingest, with a real registry and a real store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metering.errors import RegistryError, StoreError
+from metering.messages import encode, payload_digest
+from metering.reading import Reading, Row
+from metering.store import ReadingStore
+from tests.ingest.house import EPOCH, NOW, House, failed, raw, reading, up
+
+MINUTE = 60_000
+HOUR = 3_600_000
+DAY = 86_400_000
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    house = House(tmp_path)
+    yield house
+    house.close()
+
+
+def test_a_reading_is_stored_accounted_for_acknowledged_and_announced(house: House) -> None:
+    async def scenario() -> None:
+        delivery = up(1, [reading("M1", NOW - 500, 5), failed("M2", NOW - 400), reading("M2", NOW, 7)])
+        await house.pipeline.cycle([delivery])
+        assert house.stored() == {("M1", NOW - 500): {"volume": 5}, ("M2", NOW): {"volume": 7}}
+        assert house.store.get([("M1", NOW - 500)])["M1", NOW - 500].received_at == NOW
+        assert house.events("read_failed") == [("gw-1", "timeout")]
+        position = house.position()
+        assert (position.spans, position.stored, position.events) == ([(1, 3)], 2, 1)
+        (gateway, ack), *more = house.sent.acks
+        assert (gateway, ack.epoch, ack.upto, ack.missing, more) == ("gw-1", EPOCH, 3, [], [])
+        assert delivery._done
+        assert house.latest() == {}
+        await house.pipeline.flush()
+        assert house.latest() == {"M1": (NOW - 500, {"volume": 5}), "M2": (NOW, {"volume": 7})}
+        assert house.closings() == {("M1", "2026-03-01"): (NOW - 500, 5), ("M2", "2026-03-01"): (NOW, 7)}
+        (notice,) = house.sent.notices
+        assert (sorted(notice.meters), notice.t0, notice.t1) == (["M1", "M2"], NOW - 500, NOW)
+
+    house.run(scenario)
+
+
+def test_the_same_message_again_is_acknowledged_again_and_changes_nothing(house: House) -> None:
+    async def scenario() -> None:
+        rows: list[Row] = [reading("M1", NOW, 5), failed("M1", NOW), reading("nobody", NOW, 1)]
+        for _ in range(3):
+            await house.pipeline.cycle([up(1, rows), up(1, rows)])
+        assert house.stored() == {("M1", NOW): {"volume": 5}}
+        assert len(house.events("read_failed")) == len(house.quarantine()) == 1
+        position = house.position()
+        assert (position.stored, position.events, position.quarantined) == (1, 1, 1)
+        assert position.duplicates == 5 * 3
+        assert [ack.upto for _, ack in house.sent.acks] == [3, 3, 3]
+
+    house.run(scenario)
+
+
+def test_a_differing_value_never_overwrites(house: House) -> None:
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(1, [reading("M1", NOW, 5)])])
+        await house.pipeline.cycle([up(2, [reading("M1", NOW, 6), reading("M1", NOW - 1, 4)])])
+        await house.pipeline.cycle([up(4, [reading("M1", NOW - 1, 3)])])
+        assert house.stored() == {("M1", NOW): {"volume": 5}, ("M1", NOW - 1): {"volume": 4}}
+        assert house.quarantine() == [("gw-1", "conflict", 2), ("gw-1", "conflict", 4)]
+        assert b'"volume":6' in house.quarantined_bytes()[0]
+        assert house.position().spans == [(1, 4)]
+
+    house.run(scenario)
+
+
+def test_a_differing_value_inside_one_batch_never_overwrites(house: House) -> None:
+    async def scenario() -> None:
+        rows = [reading("M1", NOW, 5), reading("M1", NOW, 6), reading("M1", NOW - 9, 1), reading("M1", NOW - 9, 2)]
+        await house.pipeline.cycle([up(1, rows)])
+        assert house.stored() == {("M1", NOW): {"volume": 5}, ("M1", NOW - 9): {"volume": 1}}
+        assert [seq for _, _, seq in house.quarantine()] == [2, 4]
+
+    house.run(scenario)
+
+
+def test_new_quantities_of_a_key_are_added_and_the_doubt_stays(house: House) -> None:
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(1, [reading("M1", NOW, 5)])])
+        await house.pipeline.flush()
+        more = Reading("M1", NOW, {"flow": 3, "volume": 5}, quality="suspect", reason="jump")
+        both = Reading("M1", NOW, {"volume": 9, "pressure": 8})
+        await house.pipeline.cycle([up(2, [more, both])])
+        stored = house.store.get([("M1", NOW)])["M1", NOW]
+        assert stored.values == {"volume": 5, "flow": 3, "pressure": 8}
+        assert (stored.quality, stored.reason) == ("suspect", "jump")
+        assert house.quarantine() == [("gw-1", "conflict", 3)]
+        await house.pipeline.flush()
+        assert house.latest()["M1"] == (NOW, {"volume": 5, "flow": 3, "pressure": 8})
+        assert house.position().stored == 2
+
+    house.run(scenario)
+
+
+def test_backlog_never_becomes_latest_and_closes_its_own_days(house: House) -> None:
+    midnight = NOW - 8 * HOUR  # 2026-03-01 00:00 in Shanghai
+
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(10, [reading("M1", NOW, 100)])])
+        await house.pipeline.flush()
+        backlog = [
+            reading("M1", midnight - DAY - 1, 10),
+            reading("M1", midnight - HOUR, 20),
+            reading("M1", midnight, 30),  # midnight closes the day before
+            reading("M1", midnight + 1, 40),
+            reading("M1", midnight - 2 * HOUR, 19),
+        ]
+        await house.pipeline.cycle([up(1, backlog), up(11, [reading("M1", NOW + 1, 101)])])
+        await house.pipeline.flush()
+        assert house.latest()["M1"] == (NOW + 1, {"volume": 101})
+        assert house.closings() == {
+            ("M1", "2026-02-27"): (midnight - DAY - 1, 10),
+            ("M1", "2026-02-28"): (midnight, 30),
+            ("M1", "2026-03-01"): (NOW + 1, 101),
+        }
+        assert house.position().spans == [(1, 5), (10, 11)]
+        assert house.sent.acks[-1][1].missing == [(6, 9)]
+
+    house.run(scenario)
+
+
+def test_a_bad_row_is_kept_raw_counts_as_accounted_and_its_neighbours_go_on(house: House) -> None:
+    async def scenario() -> None:
+        good = up(1, [reading("M1", NOW, 5), reading("M1", NOW + 1, 6), reading("M2", NOW, 7)])
+        await house.pipeline.cycle([raw(good.payload.replace(b'"volume":6', b'"volume":6,"volume":66'))])
+        assert house.stored() == {("M1", NOW): {"volume": 5}, ("M2", NOW): {"volume": 7}}
+        assert house.quarantine() == [("gw-1", "duplicate_key", 2)]
+        assert b'{"volume":6,"volume":66}' in house.quarantined_bytes()[0]
+        assert house.sent.acks[-1][1].upto == 3
+        position = house.position()
+        assert (position.stored, position.quarantined) == (2, 1)
+
+    house.run(scenario)
+
+
+def test_a_message_without_a_number_is_kept_raw_and_answered(house: House) -> None:
+    async def scenario() -> None:
+        broken = up(1, [reading("M1", NOW, 5)]).payload[:-3]
+        delivery = raw(broken)
+        await house.pipeline.cycle([delivery, up(2, [reading("M1", NOW, 5)])])
+        assert house.quarantine() == [("gw-1", "message_syntax", None)]
+        assert house.quarantined_bytes() == [broken]
+        refusals = [ack for _, ack in house.sent.acks if ack.refused]
+        assert [(ack.epoch, ack.upto, ack.refused.digest) for ack in refusals if ack.refused] == [
+            ("", 0, payload_digest(broken))
+        ]
+        assert house.stored() == {("M1", NOW): {"volume": 5}}
+        assert delivery._done
+
+    house.run(scenario)
+
+
+def test_an_unknown_meter_is_quarantined_and_one_imported_meanwhile_is_stored_at_once(house: House) -> None:
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(1, [reading("M9", NOW, 5), reading("M1", NOW, 1)])])
+        assert house.quarantine() == [("gw-1", "unknown_meter", 1)]
+        house.install("M9", "gw-1")
+        await house.pipeline.cycle([up(3, [reading("M9", NOW + 1, 6)])])
+        assert ("M9", NOW + 1) in house.stored()
+        assert house.position().spans == [(1, 3)]
+
+    house.run(scenario)
+
+
+def test_a_gateway_speaks_only_for_itself(house: House) -> None:
+    async def scenario() -> None:
+        foreign = up(1, [reading("M3", NOW, 5)], gateway="gw-2").payload
+        on_their_topic = raw(foreign, gateway="gw-1")
+        await house.pipeline.cycle([on_their_topic, up(1, [reading("M3", NOW, 6), failed("M3", NOW)])])
+        assert house.stored() == {}
+        assert [reason for _, reason, _ in house.quarantine()] == [
+            "message_foreign_gateway",
+            "foreign_meter",
+            "foreign_meter",
+        ]
+        assert house.events("security") == [("gw-1", "foreign_gateway"), ("gw-1", "foreign_meter")]
+        assert [(gateway, ack.upto) for gateway, ack in house.sent.acks] == [("gw-1", 2)]
+        assert on_their_topic._done
+
+    house.run(scenario)
+
+
+def test_a_meter_that_moves_to_another_gateway_is_heard_there_at_once(house: House) -> None:
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(1, [reading("M1", NOW, 5)])])
+        with house.database.begin() as connection:
+            connection.exec_driver_sql("UPDATE meter SET gateway_id = 'gw-2' WHERE id = 'M1'")
+        await house.pipeline.cycle([up(1, [reading("M1", NOW + 1, 6)], gateway="gw-2")])
+        assert ("M1", NOW + 1) in house.stored()
+        await house.pipeline.cycle([up(2, [reading("M1", NOW + 2, 7)])])
+        assert ("M1", NOW + 2) not in house.stored()
+
+    house.run(scenario)
+
+
+def test_a_reload_takes_over_new_and_removed_meters(house: House) -> None:
+    async def scenario() -> None:
+        house.install("M9", "gw-1")
+        with house.database.begin() as connection:
+            connection.exec_driver_sql("UPDATE meter SET gateway_id = NULL WHERE id = 'M2'")
+        await house.pipeline.reload()
+        assert set(house.pipeline.meters.states) == {"M1", "M3", "M9"}
+        await house.pipeline.cycle([up(1, [reading("M2", NOW, 5)])])
+        assert house.quarantine() == [("gw-1", "unknown_meter", 1)]
+
+    house.run(scenario)
+
+
+def test_retained_and_misplaced_messages_are_refused_and_reported(house: House) -> None:
+    payload = up(1, [reading("M1", NOW, 5)]).payload
+    strange = "mg/v1/" + "x" * 60_000
+
+    async def scenario() -> None:
+        deliveries = [
+            raw(payload, retain=True),
+            raw(payload + b" ", name="mg/v1/63/gw-1/up"),
+            raw(payload + b"  ", name=strange),
+            raw(payload + b"   ", name="mg/v1/0//up"),
+        ]
+        await house.pipeline.cycle(deliveries)
+        assert house.stored() == {}
+        assert [reason for _, reason, _ in house.quarantine()] == ["message_retained"] + ["message_topic"] * 2
+        assert house.events("security") == [
+            ("gw-1", "retained"),
+            ("", "topic"),
+            ("", "topic"),
+            ("", "unknown_gateway"),
+        ]
+        assert house.sent.acks == []
+        assert all(delivery._done for delivery in deliveries)
+
+    house.run(scenario)
+
+
+def test_an_unknown_gateway_gets_no_answer_until_the_registry_knows_it(house: House) -> None:
+    async def scenario() -> None:
+        delivery = up(1, [reading("M9", NOW, 5)], gateway="gw-9")
+        await house.pipeline.cycle([delivery])
+        assert house.sent.acks == []
+        assert house.quarantine() == []
+        assert house.events("security") == [("gw-9", "unknown_gateway")]
+        with house.database.begin() as connection:
+            connection.exec_driver_sql("INSERT INTO gateway (id, name, district) VALUES ('gw-9', '', '')")
+        house.install("M9", "gw-9")
+        await house.pipeline.cycle([up(1, [reading("M9", NOW, 5)], gateway="gw-9")])
+        assert house.stored() == {("M9", NOW): {"volume": 5}}
+        assert [(gateway, ack.upto) for gateway, ack in house.sent.acks] == [("gw-9", 1)]
+
+    house.run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("at", "reason"),
+    [
+        (0, "time_past"),
+        (946_684_800_000, "time_past"),
+        (4_291_747_200_000, "time_future"),
+        (NOW + 10 * MINUTE, "time_future"),
+        (NOW + 3653 * DAY, "time_future"),
+        (NOW // 1000, "time_unit"),
+    ],
+)
+def test_an_implausible_time_is_quarantined_and_never_stored(house: House, at: int, reason: str) -> None:
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(1, [reading("M1", at, 5), reading("M1", NOW, 6)])])
+        assert house.stored() == {("M1", NOW): {"volume": 6}}
+        assert house.quarantine() == [("gw-1", reason, 1)]
+        await house.pipeline.flush()
+        assert house.latest()["M1"][0] == NOW
+
+    house.run(scenario)
+
+
+def test_a_reading_slightly_ahead_is_kept_as_suspect(house: House) -> None:
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(1, [reading("M1", NOW + 2 * MINUTE, 5)])])
+        stored = house.store.get([("M1", NOW + 2 * MINUTE)])["M1", NOW + 2 * MINUTE]
+        assert (stored.quality, stored.reason) == ("suspect", "time_ahead")
+
+    house.run(scenario)
+
+
+def test_values_that_no_store_can_hold_and_marked_values_are_quarantined(house: House) -> None:
+    async def scenario() -> None:
+        rows = [
+            reading("M1", NOW, 123_456_789_012_345_678),
+            Reading("M1", NOW, {}),
+            reading("M1", NOW, 5, quality="edited"),
+            reading("M1", NOW, 5, quality="estimated"),
+            reading("M1", NOW, 5, source="estimate"),
+            reading("M1", NOW, 10**18),
+            reading("M1", NOW + 1, 5, quality="manual", source="manual"),
+        ]
+        await house.pipeline.cycle([up(1, rows)])
+        reasons = [reason for _, reason, _ in house.quarantine()]
+        assert reasons == ["value_digits", "no_values", "edited", "estimate", "estimate"]
+        assert house.stored() == {("M1", NOW): {"volume": 10**18}, ("M1", NOW + 1): {"volume": 5}}
+
+    house.run(scenario)
+
+
+def test_a_restored_disk_uses_numbers_again_and_loses_nothing(house: House) -> None:
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(1, [reading("M1", NOW + seq, seq) for seq in range(10)])])
+        await house.pipeline.cycle([up(4, [reading("M1", NOW + 100, 100), reading("M1", NOW - 100, 1)])])
+        assert {("M1", NOW + 100), ("M1", NOW - 100)} <= set(house.stored())
+        assert house.position().spans == [(1, 10)]
+        assert house.sent.acks[-1][1].upto == 10  # ahead of the gateway, which then starts a new epoch
+
+    house.run(scenario)
+
+
+def test_rows_that_the_gateway_no_longer_holds_are_closed_and_reported(house: House) -> None:
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(50, [reading("M1", NOW, 5)])])
+        assert house.sent.acks[-1][1].missing == [(1, 49)]
+        await house.pipeline.cycle([up(51, [reading("M1", NOW + 1, 6)], oldest=40)])
+        assert house.sent.acks[-1][1].missing == [(40, 49)]
+        await house.pipeline.cycle([up(52, [], gone=[(45, 2**62)], produced=51)])
+        assert (house.sent.acks[-1][1].upto, house.sent.acks[-1][1].missing) == (51, [(40, 44)])
+        assert house.position().gone == 39 + 5
+        assert house.events("counter_gap") == [("gw-1", "gone")] * 2
+
+    house.run(scenario)
+
+
+def test_two_epochs_that_speak_in_turns_are_reported_and_a_new_epoch_is_not(house: House) -> None:
+    async def scenario() -> None:
+        other = "ee00ee00"
+        await house.pipeline.cycle([up(1, [reading("M1", NOW, 1)])])
+        await house.pipeline.cycle([up(1, [reading("M1", NOW + 1, 2)], epoch=other)])
+        await house.pipeline.cycle([up(1, [reading("M1", NOW, 1)])])  # a late redelivery of the old one
+        assert house.events("security") == []
+        await house.pipeline.cycle([up(2, [reading("M1", NOW + 2, 3)])])
+        assert house.events("security") == [("gw-1", "two_epochs")]
+
+    house.run(scenario)
+
+
+def test_nothing_is_acknowledged_while_the_store_is_away_and_everything_afterwards(tmp_path: Path) -> None:
+    away = {"get": False, "write": False, "count": 0}
+
+    class Moody:
+        def __init__(self, store: ReadingStore) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            if away.get(name):
+                away["count"] += 1
+                raise StoreError("the disk is away")
+            return getattr(self._store, name)
+
+    house = House(tmp_path, wrap=Moody)
+
+    async def scenario() -> None:
+        away["get"] = away["write"] = True
+        deliveries = [up(1, [reading("M1", NOW, 5), reading("M1", NOW - 1, 4)])]
+        work = asyncio.create_task(house.pipeline.cycle(deliveries))
+        before = away["count"]
+        while away["count"] < before + 8:
+            await house.clock.advance(1.0)
+        assert house.pipeline.problems["store"] == "the disk is away"
+        assert house.sent.acks == []
+        assert not deliveries[0]._done
+        away["get"] = False
+        before = away["count"]
+        while away["count"] < before + 4:
+            await house.clock.advance(6.0)
+        assert house.sent.acks == []
+        away["write"] = False
+        while not work.done():
+            await house.clock.advance(6.0)
+        await work
+        assert house.pipeline.problems["store"] == ""
+        assert house.sent.acks[-1][1].upto == 2
+        assert len(house.stored()) == 2
+
+    house.run(scenario)
+
+
+def test_nothing_is_acknowledged_while_the_registry_is_away(house: House) -> None:
+    async def scenario() -> None:
+        real, calls = house.database.begin, []
+
+        def broken() -> Any:
+            calls.append(1)
+            raise RegistryError("no such server")
+
+        house.database.begin = broken  # type: ignore[method-assign]  # the registry goes away
+        delivery = up(1, [reading("M1", NOW, 5)])
+        work = asyncio.create_task(house.pipeline.cycle([delivery]))
+        while len(calls) < 5:
+            await house.clock.advance(6.0)
+        assert house.sent.acks == []
+        assert not delivery._done
+        assert house.pipeline.problems["registry"] == "no such server"
+        house.database.begin = real  # type: ignore[method-assign]  # and comes back
+        while not work.done():
+            await house.clock.advance(6.0)
+        await work
+        assert house.position().stored == 1
+        assert delivery._done
+
+    house.run(scenario)
+
+
+def test_what_the_store_refuses_is_quarantined_and_accounted_for(tmp_path: Path) -> None:
+    class Choosy:
+        def __init__(self, store: ReadingStore) -> None:
+            self._store = store
+
+        def write(self, readings: Sequence[Reading]) -> list[str | None]:
+            self._store.write([r for r in readings if r.values.get("volume") != 13])
+            return ["field type conflict" if r.values.get("volume") == 13 else None for r in readings]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+    house = House(tmp_path, wrap=Choosy)
+
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(1, [reading("M1", NOW, 12), reading("M1", NOW + 1, 13)])])
+        assert house.stored() == {("M1", NOW): {"volume": 12}}
+        assert house.quarantine() == [("gw-1", "store_refused", None)]
+        await house.pipeline.flush()
+        assert house.latest()["M1"][0] == NOW
+        assert house.sent.acks[-1][1].upto == 2
+
+    house.run(scenario)
+
+
+def test_a_host_in_1970_judges_nobody(house: House) -> None:
+    async def scenario() -> None:
+        house.clock.step_wall(-NOW)
+        work = asyncio.create_task(house.pipeline.cycle([up(1, [reading("M1", NOW, 5)])]))
+        await house.clock.advance(5.0)
+        assert "clock" in house.pipeline.problems["clock"]
+        assert not work.done()
+        house.clock.step_wall(NOW)
+        await house.clock.advance(5.0)
+        await work
+        assert house.stored() == {("M1", NOW): {"volume": 5}}
+
+    house.run(scenario)
+
+
+def test_after_a_start_every_gateway_hears_where_it_stands(house: House) -> None:
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(1, [reading("M1", NOW, 5)])])
+        await house.pipeline.cycle([up(7, [reading("M3", NOW, 5)], gateway="gw-2")])
+        await house.clock.advance(1)
+        await house.pipeline.cycle([up(1, [reading("M1", NOW + 1, 6)], epoch="ee00ee00")])
+
+    house.run(scenario)
+    house.restart()
+
+    async def after() -> None:
+        house.pipeline.announce()
+        found = {gateway: (ack.epoch, ack.upto, ack.missing) for gateway, ack in house.sent.acks}
+        assert found == {"gw-1": ("ee00ee00", 1, []), "gw-2": (EPOCH, 7, [(1, 6)])}
+        house.pipeline.greet("gw-1", EPOCH)
+        assert house.sent.acks[-1][1].upto == 1
+        house.pipeline.greet("gw-1", "0000000000")
+        assert len(house.sent.acks) == 3
+
+    house.run(after)
+
+
+def test_promise_5_holds_after_a_start_even_if_the_registry_was_lost(house: House) -> None:
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(1, [reading("M1", NOW, 5)])])
+
+    house.run(scenario)
+    with house.database.begin() as connection:
+        for table in ("latest", "closing", "position", "state"):
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+    house.restart()
+
+    async def after() -> None:
+        assert house.latest()["M1"] == (NOW, {"volume": 5})
+        assert house.closings() == {("M1", "2026-03-01"): (NOW, 5)}
+        await house.pipeline.cycle([up(2, [reading("M1", NOW, 6)])])
+        assert house.stored() == {("M1", NOW): {"volume": 5}}
+        assert house.quarantine() == [("gw-1", "conflict", 2)]
+
+    house.run(after)
+
+
+def test_counters_tell_kinds_apart(house: House) -> None:
+    async def scenario() -> None:
+        rows = [reading("M1", NOW, 5), reading("nobody", NOW, 5)]
+        await house.pipeline.cycle([up(1, rows), up(1, rows), raw(b"{"), raw(encode({"v": 1}))])
+        counters = house.pipeline.counters
+        assert counters["readings_total", 'result="stored"'] == 1
+        assert counters["readings_total", 'result="duplicate"'] == 1
+        assert counters["quarantined_total", 'reason="unknown_meter"'] == 2
+        assert counters["quarantined_total", 'reason="message_syntax"'] == 1
+        assert counters["quarantined_total", 'reason="message_schema"'] == 1
+        assert counters["messages_total", 'result="ok"'] == 2
+        assert counters["messages_total", 'result="refused"'] == 2
+
+    house.run(scenario)
