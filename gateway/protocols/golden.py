@@ -82,7 +82,7 @@ def split_frames(protocol: str, raw: bytes) -> list[bytes]:
 def judge(entry: Mapping[str, Any]) -> list[str]:
     """Return what differs between an entry and our decoder, one sentence each; nothing when it passes."""
     protocol, expect = entry.get("protocol"), entry.get("expect")
-    if protocol not in PROTOCOLS:
+    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
         return [f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}"]
     if not isinstance(expect, Mapping):
         return ["the entry has no expect"]

@@ -51,7 +51,8 @@ def decode_rtu(raw: bytes) -> Frame:
     Raises: ChecksumError, sort "crc"; FrameError, sort "length", when the bytes are not as many as its head says.
     """
     if len(raw) < 4 or len(raw) > MAX_RTU:
-        raise FrameError(f"RTU frame of {len(raw)} bytes; 4 to {MAX_RTU} are possible", raw, sort="length")
+        message = f"RTU frame of {len(raw)} bytes; 4 to {MAX_RTU} are possible"
+        raise FrameError(message, raw, sort="length", also=("crc",))
     body, found = raw[:-2], int.from_bytes(raw[-2:], "little")
     computed = crc16_modbus(body)
     if found == computed:
