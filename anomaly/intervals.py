@@ -117,7 +117,10 @@ class Grid:
         self._scales: dict[int, list[tuple[int, int]]] = {}
         self._dirty = np.full(meters, np.iinfo(np.int32).max, np.int32)
         self._fill = max(2, FILL_LIMIT_S // shape.slot_s) if shape.slot_s < 86_400 else 2
-        self._last_shown = np.full(meters, -1, np.int64)
+        self.seen = np.full(meters, -1, np.int64)
+        """Newest slot with a reading that the machine has passed."""
+        self.marks: list[tuple[Rows, Rows, NDArray[np.int8]]] = []
+        """(meters, slots, codes) of every step but plain forward flow, as it was decided; the reader empties it."""
 
     # --- readings in ---------------------------------------------------------------------------------------------
 
@@ -149,7 +152,6 @@ class Grid:
         self.flags[at, rows] = np.where(wins, flags, self.flags[at, rows])
         rows, slots, at = rows[wins], slots[wins], at[wins]
         self.raw[at, rows], self.offset[at, rows] = micro[wins], away[wins]
-        np.maximum.at(self._last_shown, rows, slots)
         late = slots <= self.frontier
         np.minimum.at(self._dirty, rows[late], slots[late].astype(np.int32))
 
@@ -182,7 +184,7 @@ class Grid:
         depth = int(self.frontier - self.first) + 1
         code = self.code[:depth, rows]
         slots = np.arange(self.first, self.first + depth, dtype=np.int64)
-        fixed: NDArray[np.bool_] = slots[:, None] < self._dirty[rows]
+        fixed = slots.reshape(-1, 1) < self._dirty[rows].astype(np.int64)
         strong = (code >= Step.NONE) & (code <= Step.REVERSE) & fixed
         found = strong.any(axis=0)
         at = depth - 1 - np.argmax(strong[::-1], axis=0)
@@ -249,10 +251,14 @@ class Grid:
         machine.value = np.where(keep, value, machine.value)
         machine.slot = np.where(plain, np.int32(slot), machine.slot)
         machine.time = np.where(plain, times, machine.time)
+        self.seen[names] = np.where(has, np.maximum(self.seen[names], slot), self.seen[names])
         if names.size == self.meters:
             self.code[at] = np.where(has, out, self.code[at])
         else:
             self.code[at, names[has]] = out[has]
+        odd = np.flatnonzero(has & (out > Step.FORWARD) & (out != Step.PENDING))
+        if odd.size:
+            self.marks.append((names[odd], np.full(odd.size, slot, np.int64), out[odd]))
 
     def _drop_held(self, names: Rows, machine: Machine, mask: NDArray[np.bool_]) -> None:
         """What was held is disproved by a reading that fits the old level: one bad value."""
@@ -265,7 +271,9 @@ class Grid:
         """Write a code to earlier slots, where they are still in the grid."""
         at = slots - self.first
         inside = at >= 0
-        self.code[at[inside], names[inside]] = code[inside] if isinstance(code, np.ndarray) else code
+        codes = np.broadcast_to(np.asarray(code, np.int8), names.shape)[inside]
+        self.code[at[inside], names[inside]] = codes
+        self.marks.append((names[inside], slots[inside].astype(np.int64), codes))
 
     def _jumps(
         self,
@@ -383,10 +391,6 @@ class Grid:
         depth = self.frontier - self.first + 1
         shown = (self.span[:depth] >= 1) & (self.span[:depth] <= longest_gap)
         return np.where(shown, self.use[:depth], np.nan).T
-
-    def last_slot(self) -> Rows:
-        """Newest slot with a reading per meter, also beyond the frontier; -1 when never read."""
-        return self._last_shown
 
     def time_of(self, slots: Any) -> Any:
         """[s since 1970] of slot boundaries."""

@@ -24,7 +24,8 @@ DEFAULT_QMAX: Final[Mapping[str, float]] = {"gas": 6.0, "water": 5.0, "electrici
 class Meter:
     """One usage point. index_digits: integer digits. resolution, qmax_per_h: [micro], [micro/h]. *_s: [s since 1970].
 
-    commissioned: False when gas must not flow yet. replaced_s: recorded exchange, 0 when none is known.
+    commissioned: False when gas must not flow yet. replaced_s: recorded exchange, 0 when none is known. until_s: end
+    of the observation (removed, or handed to another system), 0 when it goes on. parent: meter that supplies it.
     """
 
     meter_id: str
@@ -40,6 +41,7 @@ class Meter:
     commissioned: bool = True
     replaced_s: int = 0
     parent: str = ""
+    until_s: int = 0
 
 
 @dataclass(slots=True)

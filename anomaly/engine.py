@@ -1,0 +1,417 @@
+"""The engine: readings in by arrival, findings out, in event time.
+
+A `tick` at wall time `now` judges event time up to `now` minus the tolerance for late data, so readings that arrive
+within the tolerance give the same findings in any order. Readings that come later touch their own cells; findings
+that no longer hold on any day since they were raised are withdrawn. The engine knows no file, store or clock: rows
+and `now` come in, findings go out, and `snapshot` holds all that a restart needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly import judge, live
+from anomaly.days import DAY_S, local_midnight_s
+from anomaly.findings import RULES, Book, Finding, RuleInfo
+from anomaly.intervals import MISSING, Rows
+from anomaly.meters import MeterTable
+from anomaly.rules import comms_loss
+from anomaly.shard import ALL, Shard, View
+from anomaly.thresholds import Thresholds
+from anomaly.verdict import Verdict
+from metering.reading import Flag
+from metering.steps import Step
+
+AHEAD_S: Final = 3600
+"""[s] a meter's clock may run ahead of the arrival before its time is not believed."""
+BEHIND_S: Final = 45 * DAY_S
+"""[s] older times than this at arrival are not believed (2000-01-01 after a battery change)."""
+BAD_CLOCK_RUN: Final = 3
+"""Rows in a row with an impossible time after which the time of arrival stands in (a clock that never recovers)."""
+EVENT_RULES: Final = {
+    Step.TRANSIENT: "spike",
+    Step.UNIT_CHANGE: "unit_error",
+    Step.ROLLOVER: "rollover",
+    Step.EXCHANGE: "exchange",
+    Step.RESET: "exchange",
+    Step.OVER_RANGE: "exchange",
+}
+CODES_OF: Final = {
+    rule: frozenset(step for step, name in EVENT_RULES.items() if name == rule) for rule in EVENT_RULES.values()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineShape:
+    """grid_days: indexes kept, so the oldest reading that can still change anything. feature_days: folded days kept.
+    dtype: of consumption (float64; float32 for a city). lead_days: matrix before the start, for older rows."""
+
+    grid_days: int = 48
+    feature_days: int = 240
+    lead_days: int = 8
+    dtype: Any = np.float64
+
+
+class Engine:
+    """Judges a fleet. start_s: [s since 1970] time of the first arrival."""
+
+    def __init__(
+        self,
+        meters: MeterTable,
+        thresholds: Thresholds,
+        *,
+        start_s: int,
+        shape: EngineShape | None = None,
+        weather: dict[date, float] | None = None,
+    ) -> None:
+        self.meters, self.thresholds, self.shape = meters, thresholds, shape or EngineShape()
+        self.weather = weather or {}
+        self.start_s = start_s
+        self.shards = self._make_shards(start_s)
+        self.home = np.zeros(len(meters), np.int32)
+        self.place = np.zeros(len(meters), np.int64)
+        for number, shard in enumerate(self.shards):
+            self.home[shard.rows], self.place[shard.rows] = number, np.arange(shard.rows.size)
+        self.book = Book(
+            thresholds.version,
+            repeat_s=int(thresholds.number("engine.repeat_days") * DAY_S),
+            spike_repeat_s=int(thresholds.number("engine.spike_repeat_days") * DAY_S),
+        )
+        self.bad_clocks = 0
+        self._bad_run = np.zeros(len(meters), np.int32)
+        self._clock_marks: list[tuple[int, int]] = []
+        self._fell: list[set[int]] = [set() for _ in self.shards]
+        self._until = np.array([m.until_s or 2**62 for m in meters.meters], np.int64)
+
+    def _make_shards(self, start_s: int) -> list[Shard]:
+        keys = sorted({(meter.tz, meter.interval_s) for meter in self.meters.meters})
+        shards = []
+        for tz, interval in keys:
+            rows = np.array(
+                [i for i, m in enumerate(self.meters.meters) if (m.tz, m.interval_s) == (tz, interval)], np.int64
+            )
+            long = interval >= DAY_S
+            shards.append(
+                Shard(
+                    self.meters.part(rows),
+                    rows,
+                    self.thresholds,
+                    origin_s=local_midnight_s(start_s - self.shape.lead_days * DAY_S, tz),
+                    tz=tz,
+                    grid_days=self.shape.grid_days * (4 if long else 1),
+                    feature_days=self.shape.feature_days,
+                    dtype=self.shape.dtype,
+                )
+            )
+        return shards
+
+    # --- rows in ---------------------------------------------------------------------------------------------------
+
+    def push(
+        self,
+        meter: NDArray[np.int32],
+        ts: NDArray[np.int64],
+        received: NDArray[np.int64],
+        micro: NDArray[np.int64],
+        flags: NDArray[np.uint8],
+    ) -> None:
+        """Take rows that have arrived. meter: rows of the table. ts, received: [s since 1970]. micro: [10⁻⁶ unit]."""
+        wrong = (ts > received + AHEAD_S) | (ts < received - BEHIND_S)
+        if wrong.any():
+            meter, ts, micro, flags = self._without_bad_clocks(wrong, meter, ts, received, micro, flags)
+        else:
+            self._bad_run[meter] = 0
+        home = self.home[meter]
+        for number, shard in enumerate(self.shards):
+            part = np.flatnonzero(home == number)
+            if part.size:
+                shard.grid.put(self.place[meter[part]], ts[part], micro[part], flags[part])
+
+    def _without_bad_clocks(
+        self, wrong: NDArray[np.bool_], meter: Any, ts: Any, received: Any, micro: Any, flags: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        """Rows whose time can be used; a clock that stays wrong is replaced by the time of arrival."""
+        ts, keep = ts.copy(), ~wrong
+        self._bad_run[meter[keep]] = 0
+        for i in np.flatnonzero(wrong).tolist():
+            row = int(meter[i])
+            self._bad_run[row] += 1
+            self.bad_clocks += 1
+            self._clock_marks.append((row, int(received[i])))
+            if self._bad_run[row] > BAD_CLOCK_RUN:
+                ts[i], keep[i] = received[i], True
+        return meter[keep], ts[keep], micro[keep], flags[keep]
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def tick(self, now_s: int) -> list[Finding]:
+        """Judge everything up to `now_s` minus the tolerance. Return findings that changed."""
+        self.book.changed = []
+        for row, at in self._clock_marks:
+            self._event(RULES["clock"], row, at, now_s, slot=at, evidence={})
+        self._clock_marks.clear()
+        for number, shard in enumerate(self.shards):
+            self._advance(number, shard, now_s)
+        self._comms(now_s)
+        return self.book.changed
+
+    def _advance(self, number: int, shard: Shard, now_s: int) -> None:
+        shard.make_room()
+        before = shard.grid.frontier
+        late, since = shard.grid.advance(shard.frontier_at(now_s))
+        self._events(number, shard, now_s)
+        if late.size:
+            self._late(shard, late, since, now_s)
+        frontier = shard.grid.frontier
+        if frontier > before:
+            self._hourly(number, shard, frontier, now_s)
+        for day in range(max(shard.day, -1) + 1, shard.complete_day() + 1):
+            shard.make_room()
+            shard.day = day
+            shard.fold(day)
+            self._daily(shard, day, ALL, now_s)
+
+    # --- events: what one step says --------------------------------------------------------------------------------
+
+    def _events(self, number: int, shard: Shard, now_s: int) -> None:
+        grid = shard.grid
+        for rows, slots, codes in grid.marks:
+            for row, slot, code in zip(rows.tolist(), slots.tolist(), codes.tolist(), strict=True):
+                if slot < grid.first or grid.code[slot - grid.first, row] != code:
+                    continue
+                if code == Step.REVERSE:
+                    self._fell[number].add(row)
+                rule = EVENT_RULES.get(Step(code))
+                if rule is not None:
+                    proof = {"index": grid.raw[slot - grid.first, row].item() / 1e6, "step": Step(code).name.lower()}
+                    at = int(grid.time_of(slot)) + int(grid.offset[slot - grid.first, row])
+                    self._event(RULES[rule], int(shard.rows[row]), at, now_s, slot=slot, evidence=proof)
+        grid.marks.clear()
+
+    def _event(self, info: RuleInfo, row: int, at_s: int, now_s: int, *, slot: int, evidence: dict[str, Any]) -> None:
+        name = self.meters.meters[row].meter_id
+        self.book.raise_(info, row, name, started_s=at_s, at_s=at_s, now_s=now_s, evidence=evidence, slot=slot)
+
+    # --- late readings ---------------------------------------------------------------------------------------------
+
+    def _late(self, shard: Shard, rows: Rows, since: Rows, now_s: int) -> None:
+        """Fold the days of late meters again, withdraw what they disprove, judge the last day anew."""
+        self._withdraw_events(shard, rows, since, now_s)
+        first = np.maximum((since - 1) // shard.per_day, shard.first_day)
+        for day in range(int(first.min()), shard.day + 1):
+            part = rows[first <= day]
+            if part.size:
+                shard.fold(day, part)
+        touched = rows[first <= shard.day]
+        if not touched.size:
+            return
+        self._withdraw_daily(shard, touched, now_s)
+        if shard.day >= 0:
+            self._daily(shard, shard.day, touched, now_s)
+
+    def _withdraw_events(self, shard: Shard, rows: Rows, since: Rows, now_s: int) -> None:
+        fleet = dict(zip(shard.rows[rows].tolist(), zip(rows.tolist(), since.tolist(), strict=True), strict=True))
+        for rule, codes in CODES_OF.items():
+            for finding in self.book.events_of(RULES[rule].kind, fleet):
+                row, slot = fleet[finding.row]
+                if finding.slot >= max(slot, shard.grid.first):
+                    if shard.grid.code[finding.slot - shard.grid.first, row] not in codes:
+                        self.book.withdraw(finding, now_s)
+
+    def _withdraw_daily(self, shard: Shard, rows: Rows, now_s: int) -> None:
+        """Findings of daily rules that hold on no day since they were raised never were."""
+        fleet = dict(zip(shard.rows[rows].tolist(), rows.tolist(), strict=True))
+        doubts = [f for f in self.book.open_among(fleet) if f.rule in DAILY_RULES]
+        for day in sorted({self._day_of(shard, f) for f in doubts}):
+            group = [f for f in doubts if self._day_of(shard, f) == day]
+            self._recheck(shard, group, day, [fleet[f.row] for f in group], now_s)
+
+    def _recheck(self, shard: Shard, group: list[Finding], day: int, rows: list[int], now_s: int) -> None:
+        held = np.zeros(len(group), bool)
+        numbers = np.array(rows, np.int64)
+        for later in range(day, shard.day + 1):
+            verdicts = judge.daily_verdicts(View(shard, later, numbers), self._excluded(shard, later, numbers))
+            for i, finding in enumerate(group):
+                held[i] |= finding.rule in verdicts and bool(verdicts[finding.rule].on[i])
+            if held.all():
+                return
+        for i, finding in enumerate(group):
+            if not held[i]:
+                self.book.withdraw(finding, now_s)
+
+    def _day_of(self, shard: Shard, finding: Finding) -> int:
+        day = (finding.at_s - shard.grid.shape.origin_s) // DAY_S - 1
+        return int(np.clip(day, shard.first_day, shard.day))
+
+    # --- rules -----------------------------------------------------------------------------------------------------
+
+    def _daily(self, shard: Shard, day: int, rows: Any, now_s: int) -> None:
+        numbers = np.arange(shard.rows.size) if isinstance(rows, slice) else rows
+        verdicts = judge.daily_verdicts(View(shard, day, rows), self._excluded(shard, day, rows))
+        at = shard.day_start_s(day + 1)
+        for rule in DAILY_RULES:
+            if rule in verdicts:
+                self._apply(shard, rule, numbers, verdicts[rule], at, now_s)
+
+    def _excluded(self, shard: Shard, day: int, rows: Any) -> NDArray[np.bool_]:
+        bits = shard.flags(day * shard.per_day + 1, (day + 1) * shard.per_day + 1, rows)
+        closed = (bits & Flag.VALVE_CLOSED).any(axis=0)
+        return np.asarray(closed | ~shard.table.commissioned[rows])
+
+    def _hourly(self, number: int, shard: Shard, slot: int, now_s: int) -> None:
+        at = int(shard.grid.time_of(slot))
+        if shard.hourly:
+            hour = slot // shard.per_hour * shard.per_hour
+            everyone = np.arange(shard.rows.size)
+            self._apply(shard, "burst", everyone, live.burst_verdict(shard, hour), at, now_s)
+        fell = np.array(sorted(self._fell[number] | self._open_rows(shard, "reverse_flow")), np.int64)
+        if fell.size:
+            verdict = live.reverse_verdict(shard, slot, fell)
+            self._apply(shard, "reverse_flow", fell, verdict, at, now_s)
+            self._fell[number] -= set(fell[~verdict.hold].tolist())
+        bits = shard.grid.flags[slot - shard.grid.first]
+        barred = ~shard.table.commissioned | ((bits & Flag.VALVE_CLOSED) > 0)
+        self._some(shard, "unauthorised", barred, slot, now_s, live.unauthorised_verdict)
+        marked = np.flatnonzero(bits & (Flag.MAGNET | Flag.COVER | Flag.LOW_BATTERY | Flag.VALVE_CLOSED))
+        others = set[int]().union(
+            *(self._open_rows(shard, rule) for rule in ("tamper_flags", "low_battery", "valve"))
+        )
+        rows = np.array(sorted(set(marked.tolist()) | others), np.int64)
+        if rows.size:
+            for rule, verdict in live.flag_verdicts(shard, slot, rows).items():
+                self._apply(shard, rule, rows, verdict, at, now_s)
+
+    def _some(
+        self,
+        shard: Shard,
+        rule: str,
+        mask: NDArray[np.bool_],
+        slot: int,
+        now_s: int,
+        judge_rows: Callable[[Shard, int, Rows], Verdict],
+    ) -> None:
+        rows = np.array(sorted(set(np.flatnonzero(mask).tolist()) | self._open_rows(shard, rule)), np.int64)
+        if rows.size:
+            verdict = judge_rows(shard, slot, rows)
+            self._apply(shard, rule, rows, verdict, int(shard.grid.time_of(slot)), now_s)
+
+    def _open_rows(self, shard: Shard, rule: str) -> set[int]:
+        number = self.shards.index(shard)
+        return {int(self.place[row]) for row in self.book.by_rule[rule] if self.home[row] == number}
+
+    def _apply(
+        self,
+        shard: Shard,
+        rule: str,
+        rows: Rows,
+        verdict: Verdict,
+        at_s: int,
+        now_s: int,
+        *,
+        slots: Rows | None = None,
+    ) -> None:
+        """Turn flags into findings: open, hold, clear with hysteresis."""
+        info = RULES[rule]
+        if self.book.by_rule[rule]:
+            local = np.full(shard.rows.size, -1, np.int64)
+            local[rows] = np.arange(rows.size)
+            number = self.shards.index(shard)
+            for finding in self.book.open_of(rule):
+                i = local[self.place[finding.row]] if self.home[finding.row] == number else -1
+                if i >= 0:
+                    self._keep(finding, info, bool(verdict.hold[i]), at_s, now_s)
+        for i in np.flatnonzero(verdict.on).tolist():
+            row = int(shard.rows[rows[i]])
+            self.book.raise_(
+                info,
+                row,
+                self.meters.meters[row].meter_id,
+                started_s=at_s - int(float(verdict.back_h[i]) * 3600),
+                at_s=at_s,
+                now_s=now_s,
+                evidence=verdict.proof(i),
+                slot=-1 if slots is None else int(slots[i]),
+            )
+
+    def _keep(self, finding: Finding, info: RuleInfo, holds: bool, at_s: int, now_s: int) -> None:
+        if holds:
+            finding.held_s = max(finding.held_s, at_s)
+        elif at_s - finding.held_s >= info.clear_h * 3600:
+            self.book.clear(finding, now_s)
+
+    # --- silence ---------------------------------------------------------------------------------------------------
+
+    def _comms(self, now_s: int) -> None:
+        """Communication loss, and parents that are quiet as a whole."""
+        silent = np.full(len(self.meters), np.nan)
+        watched = np.zeros(len(self.meters), bool)
+        for shard in self.shards:
+            front = shard.grid.frontier
+            silent[shard.rows] = (front - shard.grid.seen) * shard.slot_s / 3600.0
+            ends = shard.grid.time_of(shard.grid.seen) + 2 * shard.slot_s >= self._until[shard.rows]
+            watched[shard.rows] = (shard.grid.seen >= 0) & ~ends
+        silent = np.where(watched, silent, 0.0)
+        down = self._outages(silent, watched, now_s)
+        for shard in self.shards:
+            name = "comms_loss.min_hours" + ("_daily" if shard.slot_s >= DAY_S else "")
+            limit = shard.values(name, shard.date_of(max(shard.day, 0)))
+            verdict = comms_loss.comms_loss(silent[shard.rows], min_hours=limit)
+            verdict.on &= ~down[shard.rows]
+            at = int(shard.grid.time_of(shard.grid.frontier))
+            self._withdraw_silence(shard, limit, now_s)
+            self._apply(shard, "comms_loss", np.arange(shard.rows.size), verdict, at, now_s, slots=shard.grid.seen)
+
+    def _outages(self, silent: NDArray[Any], watched: NDArray[np.bool_], now_s: int) -> NDArray[np.bool_]:
+        often = watched & (self.meters.interval_s <= 3600)
+        group = np.where(often, self.meters.district, -1)
+        inside = np.flatnonzero(group >= 0)
+        down = np.zeros(len(self.meters), bool)
+        if not inside.size or len(self.meters.districts) < 2:
+            return down
+        number = self.thresholds.number
+        down[inside] = comms_loss.outage(
+            silent[inside],
+            group[inside],
+            min_hours=number("outage.min_hours"),
+            min_share=number("outage.min_share"),
+            fewest_meters=int(number("outage.fewest_meters")),
+        )
+        return down
+
+    def _withdraw_silence(self, shard: Shard, limit: NDArray[np.float64], now_s: int) -> None:
+        """A loss whose gap late data have filled never was one."""
+        number, grid = self.shards.index(shard), shard.grid
+        for finding in self.book.open_of("comms_loss"):
+            if self.home[finding.row] != number:
+                continue
+            row = int(self.place[finding.row])
+            first = max(finding.slot, grid.first)
+            last = (finding.at_s - grid.shape.origin_s) // shard.slot_s
+            read = np.flatnonzero(grid.raw[first - grid.first : last + 1 - grid.first, row] != MISSING)
+            gaps = np.diff(np.concatenate([[0], read, [last - first]]))
+            if gaps.size and gaps.max() * shard.slot_s / 3600 < 0.75 * limit[row]:
+                self.book.withdraw(finding, now_s)
+
+
+DAILY_RULES: Final = (
+    "stuck",
+    "zero_use",
+    "long_zero",
+    "leak_continuous",
+    "leak_floor",
+    "leak_daily",
+    "micro_leak",
+    "leak_intermittent",
+    "tamper_drop",
+    "high_use",
+    "month_over_limit",
+    "drift",
+    "over_range",
+)
+"""In the order in which they are asked: an earlier one explains a later one."""

@@ -1,0 +1,132 @@
+"""A day of one meter in a few numbers: what the daily rules look at.
+
+Hours are folded into daily features as soon as a local day is complete, so that two months of a city fit in memory
+(16 numbers a day instead of 24 hours with indexes). A late reading folds its own days again, with the same function.
+Arrays are [hours or days, meters].
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[Any]
+
+HOURLY: Final = (
+    "total",
+    "known",
+    "zeros",
+    "peak",
+    "min1",
+    "min3",
+    "min6",
+    "min12",
+    "low1",
+    "low3",
+    "low6",
+    "mid1",
+    "held6",
+    "back",
+    "night",
+    "active",
+    "seen",
+)
+"""Features of a day of hours, in the unit of the meter unless said otherwise.
+
+total: consumption of the day; NaN when more than 4 hours are unknown. known: [hours] read to the hour. zeros: [hours]
+known and without consumption. peak: largest hour. minK: smallest consumption of K hours in a row that end on this
+day; NaN when fewer than 8 such windows are known. lowK: their lower quartile. mid1: median hour. held6: largest flow
+that was held for 6 hours. back: sum of reverse steps (negative). night: 00:00-05:00. active, seen: bit h is set when
+the hour that starts at h:00 had consumption / is known.
+"""
+DAILY: Final = ("total", "known", "back")
+"""Features of a meter that is read once a day (or less often than hourly); known: 1 when read on both midnights."""
+
+CONTEXT_HOURS: Final = 11
+"""[h] before the day that windows of up to 12 hours reach back."""
+FEWEST_WINDOWS: Final = 8
+MOST_UNKNOWN_HOURS: Final = 4
+
+
+def fold_hours(use: Floats, span: NDArray[np.uint8], quiet: Floats) -> dict[str, Floats]:
+    """Fold one local day. use, span: [11 + 24, meters], the day's hours behind 11 hours of the day before.
+
+    use: consumption of the hour, NaN unknown; span: over how many hours a known amount was averaged (0: unknown).
+    quiet: [unit] per meter, at or below which an hour counts as still (half a count of its last digit).
+    """
+    day, day_span = use[CONTEXT_HOURS:], span[CONTEXT_HOURS:]
+    known = day_span == 1
+    hours = np.where(known, day, np.nan)
+    spread = np.where(day_span > 0, day, 0.0).sum(axis=0, dtype=use.dtype)
+    count = np.count_nonzero(day_span, axis=0)
+    full = day.shape[0]
+    out = {"total": np.where(count >= full - MOST_UNKNOWN_HOURS, spread * (full / np.maximum(count, 1)), np.nan)}
+    out["known"] = np.count_nonzero(known, axis=0)
+    active = known & (day > quiet)
+    out["zeros"] = np.count_nonzero(known & (np.abs(hours) <= quiet), axis=0)
+    out["peak"] = _largest(hours)
+    filled = np.where((span >= 1) & (span <= 6), use, np.nan)
+    out["min1"], out["low1"], out["mid1"] = _low_end(hours, middle=True)
+    for width in (3, 6, 12):
+        windows = _window_sums(filled, width)[-full:]
+        smallest, low, _ = _low_end(windows, middle=False)
+        out[f"min{width}"] = smallest
+        if width < 12:
+            out[f"low{width}"] = low
+    out["held6"] = _held(filled, 6, full)
+    out["back"] = np.where(hours < 0, hours, 0.0).sum(axis=0)
+    out["night"] = np.where(
+        np.count_nonzero(day_span[:5], axis=0) == 5, np.where(day_span > 0, day, 0)[:5].sum(0), np.nan
+    )
+    bits = (1 << np.minimum(np.arange(full), 23)).astype(np.int32)[:, None]
+    out["active"] = np.bitwise_or.reduce(np.where(active, bits, 0), axis=0)
+    out["seen"] = np.bitwise_or.reduce(np.where(known, bits, 0), axis=0)
+    return out
+
+
+def fold_days(use: Floats, span: NDArray[np.uint8]) -> dict[str, Floats]:
+    """Fold one day of meters read daily. use, span: [meters]; a missed day keeps the mean of two."""
+    total = np.where((span >= 1) & (span <= 2), use, np.nan)
+    return {
+        "total": np.where(np.isnan(total), np.nan, np.maximum(total, 0.0)),
+        "known": (span == 1).astype(use.dtype),
+        "back": np.where(total < 0, total, 0.0),
+    }
+
+
+def _window_sums(hours: Floats, width: int) -> Floats:
+    """Sums of `width` hours in a row, NaN when one is unknown; row i ends with hour i + width - 1."""
+    sums = hours[width - 1 :].copy()
+    for back in range(1, width):
+        sums += hours[width - 1 - back : hours.shape[0] - back]
+    return sums
+
+
+def _held(hours: Floats, width: int, rows: int) -> Floats:
+    """Largest flow that no hour of `width` in a row fell below, for windows that end on the day."""
+    low = hours[width - 1 :].copy()
+    for back in range(1, width):
+        np.minimum(low, hours[width - 1 - back : hours.shape[0] - back], out=low)
+    return _largest(low[-rows:])
+
+
+def _largest(values: Floats) -> Floats:
+    """Largest known value; NaN when none is."""
+    top = np.where(np.isnan(values), -np.inf, values).max(axis=0)
+    return np.where(np.isfinite(top), top, np.nan)
+
+
+def _low_end(values: Floats, *, middle: bool) -> tuple[Floats, Floats, Floats]:
+    """Smallest, lower quartile and median of the known values; NaN when fewer than 8 are known."""
+    ordered = np.sort(np.ascontiguousarray(values.T), axis=1)  # NaN sorts to the end
+    count = np.count_nonzero(~np.isnan(values), axis=0)
+    rows = np.arange(values.shape[1])
+    few = count < FEWEST_WINDOWS
+
+    def at(share: float) -> Floats:
+        place = np.maximum((share * (count - 1)).astype(np.int64), 0)
+        return np.where(few, np.nan, ordered[rows, place])
+
+    return at(0.0), at(0.25), at(0.5) if middle else at(0.0)

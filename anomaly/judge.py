@@ -1,0 +1,203 @@
+"""Feeds the rules: which history, which thresholds and which exclusions each one gets, at the end of a local day."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.meters import CLASSES, MEDIA
+from anomaly.rules import drift, high_use, leak, leak_intermittent, stuck, tamper, zero_use
+from anomaly.shard import HISTORY, View
+from anomaly.statistics import known_more
+from anomaly.verdict import Verdict
+
+Flags = NDArray[np.bool_]
+
+WINDOWS: Final = (1, 3, 6)
+"""[h] windows by which a continuous leak is looked for; wider ones serve coarse counters and slow leaks."""
+BUSINESS: Final = tuple(CLASSES.index(name) for name in ("restaurant", "commercial", "public", "industrial"))
+HOME: Final = CLASSES.index("residential")
+
+
+def daily_verdicts(view: View, excluded: Flags) -> dict[str, Verdict]:
+    """Verdict of every daily rule. excluded: [meters] valve closed or not commissioned: rest is ordinary there."""
+    out = _rest(view, excluded)
+    out |= _level(view, excluded)
+    if view.shard.hourly:
+        out |= _leaks(view)
+    return out
+
+
+def _leaks(view: View) -> dict[str, Verdict]:
+    fluid = ~view.of(view.shard.electric)
+    out: dict[str, Verdict] = {}
+    best: Verdict | None = None
+    for hours in WINDOWS:
+        smallest, lower = view.history(f"min{hours}"), view.history(f"low{hours}")
+        verdict = leak.continuous(
+            smallest,
+            lower,
+            hours=hours,
+            resolution=view.of(view.shard.table.resolution),
+            peers=_peer_share(
+                view, known_more(smallest[-1], view.of(view.shard.still_hour)), ~np.isnan(smallest[-1])
+            ),
+            prior=view.value("leak.prior"),
+            min_rate=view.value("leak.min_rate"),
+            min_score=view.value("leak.min_score"),
+            max_habit=view.value("leak.max_habit"),
+            flatness=view.value("leak.flatness"),
+        )
+        best = verdict if best is None else _either(best, verdict)
+    assert best is not None
+    out["leak_continuous"] = _only(best, fluid)
+    out["leak_floor"] = _only(
+        leak.floor_rise(
+            view.history("min3", 30),
+            hours=3,
+            resolution=view.of(view.shard.table.resolution),
+            min_rate=view.value("leak.floor_min_rate"),
+            min_rise=view.value("leak.floor_rise"),
+        ),
+        fluid,
+    )
+    out["micro_leak"] = leak.micro(
+        view.history("min3"),
+        hours=3,
+        resolution=view.of(view.shard.table.resolution),
+        min_days=view.value("leak.micro_days"),
+        applies=fluid & (view.of(view.shard.table.customer_class) == HOME),
+    )
+    out["leak_intermittent"] = _only(
+        leak_intermittent.intermittent(
+            view.history("active", 35),
+            view.history("seen", 35),
+            recent_days=7,
+            max_habit=view.value("leak_intermittent.max_habit"),
+            min_hours=view.value("leak_intermittent.min_hours"),
+            min_days=view.value("leak_intermittent.min_days"),
+        ),
+        fluid,
+    )
+    return out
+
+
+def _rest(view: View, excluded: Flags) -> dict[str, Verdict]:
+    total, still = view.history("total"), view.of(view.shard.still_hour)
+    kind = view.of(view.shard.table.customer_class)
+    always = np.zeros(view.meters, bool)
+    if view.shard.hourly:
+        run = zero_use.zero_run(total, still_below=still)
+        before = np.arange(HISTORY)[:, None] < HISTORY - run[None, :] - 1
+        zeros = np.where(before, view.history("zeros"), np.nan)
+        known = np.where(before, view.history("known"), np.nan)
+        share = float(view.shard.thresholds.number("stuck.max_still_share"))
+        always = zero_use.always_on(zeros, known, max_share=share)
+    return {
+        "zero_use": zero_use.zero_use(
+            total,
+            still_below=still,
+            festival=view.festival(HISTORY, before=9, after=11),
+            min_days=view.value("zero_use.min_days"),
+            festival_days=view.value("zero_use.festival_days"),
+            business=np.isin(kind, BUSINESS),
+            excluded=excluded,
+        ),
+        "stuck": stuck.stuck(
+            total,
+            still_below=still,
+            always_on=always,
+            min_days=view.value("stuck.min_days"),
+            excluded=excluded,
+        ),
+        "long_zero": zero_use.long_zero(
+            view.history("total", 190),
+            still_below=still,
+            min_days=view.value("zero_use.long_days"),
+            excluded=excluded,
+        ),
+    }
+
+
+def _level(view: View, excluded: Flags) -> dict[str, Verdict]:
+    total, peers = view.history("total"), view.peers
+    out = {
+        "high_use": high_use.high_use(
+            total,
+            peers=peers,
+            festival=view.festival(HISTORY, before=5, after=8),
+            month_limit=view.value("high_use.month_limit"),
+            min_ratio=view.value("high_use.min_ratio"),
+            days=7,
+        ),
+        "month_over_limit": high_use.month_over_limit(
+            total,
+            month_limit=view.value("high_use.absolute_limit"),
+            applies=view.value("high_use.absolute_limit") > 0,
+        ),
+        "tamper_drop": _only(
+            tamper.drop(
+                total,
+                peers=peers,
+                still_below=view.of(view.shard.still_hour),
+                max_ratio=view.value("tamper.max_ratio"),
+                max_spread=view.value("tamper.max_spread"),
+                days=14,
+            ),
+            ~excluded,
+        ),
+        "drift": _only(
+            drift.drift(
+                total,
+                peers=peers,
+                min_shift=view.value("drift.min_shift"),
+                max_shift=view.value("drift.max_shift"),
+                min_score=view.value("drift.min_score"),
+                days=14,
+            ),
+            ~excluded,
+        ),
+    }
+    if view.shard.hourly:
+        out["over_range"] = high_use.over_range(
+            view.history("held6", 2),
+            qmax=view.of(view.shard.table.qmax),
+            min_ratio=view.value("over_range.min_ratio"),
+        )
+    return out
+
+
+def _peer_share(view: View, flags: Flags, known: Flags) -> NDArray[Any]:
+    """Share of each meter's group that is flagged today, without the meter itself being able to decide it alone."""
+    groups = view.of(view.shard.group)
+    if view.meters < len(view.shard.table):
+        smallest = view.shard.history("min1", view.day, 1)[0]
+        flags, known = known_more(smallest, view.shard.still_hour), ~np.isnan(smallest)
+    whole = view.shard.group
+    count = np.bincount(whole[known], minlength=view.shard.groups)
+    hits = np.bincount(whole[known & flags], minlength=view.shard.groups)
+    share = np.where(count >= 20, hits / np.maximum(count, 1), 0.0)
+    return np.asarray(share[groups])
+
+
+def _either(left: Verdict, right: Verdict) -> Verdict:
+    """On when one is; numbers of the one that is on, the left one first."""
+    pick = ~left.on & right.on
+    return Verdict(
+        left.on | right.on,
+        np.where(pick, right.hold, left.hold),
+        np.where(pick, right.back_h, left.back_h),
+        {name: np.where(pick, right.evidence[name], left.evidence[name]) for name in left.evidence},
+    )
+
+
+def _only(verdict: Verdict, applies: Flags) -> Verdict:
+    verdict.on &= applies
+    return verdict
+
+
+def gas(view: View) -> Flags:
+    """True for gas meters."""
+    return np.asarray(view.of(view.shard.table.medium) == MEDIA.index("gas"))

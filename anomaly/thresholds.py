@@ -1,0 +1,148 @@
+"""Thresholds as data: defaults, overrides by medium, class and meter, and the date from which each counts."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.meters import CLASSES, MEDIA, OTHER_CLASS, MeterTable
+from metering.errors import SettingsError
+
+DEFAULT_FILE: Final = Path(__file__).with_name("thresholds.toml")
+_KEYS: Final = {"medium", "class", "meter", "from", "set"}
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """`values` count for meters that fit medium, class and meter ("" fits all), from `since` on (None: always)."""
+
+    values: Mapping[str, float]
+    medium: str = ""
+    customer_class: str = ""
+    meter: str = ""
+    since: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """version: written into every finding. overrides: in order, later ones win."""
+
+    version: str
+    defaults: Mapping[str, float]
+    overrides: tuple[Override, ...] = ()
+
+    def number(self, name: str) -> float:
+        """A threshold that is one for all meters."""
+        return self.defaults[name]
+
+    def resolve(self, name: str, meters: MeterTable, day: date) -> NDArray[np.float64]:
+        """Value per meter on a local day."""
+        out = np.full(len(meters), self.defaults[name], np.float64)
+        for item in self.overrides:
+            if name in item.values and (item.since is None or item.since <= day):
+                out[_fits(item, meters)] = item.values[name]
+        return out
+
+    def change_days(self) -> frozenset[date]:
+        """Days on which a value may change."""
+        return frozenset(item.since for item in self.overrides if item.since is not None)
+
+    def with_values(self, values: Mapping[str, float], *, version: str) -> Thresholds:
+        """The same with some values set for every meter (back-test grids)."""
+        return Thresholds(version, self.defaults, (*self.overrides, Override(dict(values))))
+
+
+def _fits(item: Override, meters: MeterTable) -> NDArray[np.bool_]:
+    fits = np.ones(len(meters), bool)
+    if item.medium:
+        fits &= meters.medium == MEDIA.index(item.medium)
+    if item.customer_class:
+        fits &= meters.customer_class == (*CLASSES, OTHER_CLASS).index(item.customer_class)
+    if item.meter:
+        fits &= np.arange(len(meters)) == meters.rows.get(item.meter, -1)
+    return fits
+
+
+def load_thresholds(path: Path | None = None) -> Thresholds:
+    """The packaged defaults, with the file `path` laid over them.
+
+    Raises: SettingsError naming each entry that is not understood, with the nearest spelling.
+    """
+    base = _parse(DEFAULT_FILE, None)
+    return base if path is None else _parse(path, base)
+
+
+def _parse(path: Path, base: Thresholds | None) -> Thresholds:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    problems: list[str] = []
+    for key in sorted(set(data) - {"version", "defaults", "override"}):
+        problems.append(f"{path}: {key!r} is not known; allowed: version, defaults, override")
+    values = _numbers(data.get("defaults", {}), f"{path}: [defaults]", problems)
+    names = dict(values) if base is None else base.defaults
+    _check_names(values, names, f"{path}: [defaults]", problems)
+    overrides = [
+        _override(item, f"{path}: override {i + 1}", names, problems)
+        for i, item in enumerate(data.get("override", []))
+    ]
+    if problems:
+        raise SettingsError(problems)
+    if base is None:
+        return Thresholds(str(data["version"]), values, tuple(overrides))
+    version = str(data.get("version", f"{base.version}+{path.stem}"))
+    wide = (Override(values),) if values else ()
+    return Thresholds(version, base.defaults, (*base.overrides, *wide, *overrides))
+
+
+def _override(item: Any, where: str, names: Mapping[str, float], problems: list[str]) -> Override:
+    if not isinstance(item, dict):
+        problems.append(f"{where}: not a table")
+        return Override({})
+    for key in sorted(set(item) - _KEYS):
+        problems.append(f"{where}: {key!r} is not known; allowed: {', '.join(sorted(_KEYS))}")
+    medium, kind = str(item.get("medium", "")), str(item.get("class", ""))
+    if medium and medium not in MEDIA:
+        problems.append(f"{where}: medium {medium!r} is not known; allowed: {', '.join(MEDIA)}")
+        medium = ""
+    if kind and kind not in (*CLASSES, OTHER_CLASS):
+        problems.append(f"{where}: class {kind!r} is not known; allowed: {', '.join((*CLASSES, OTHER_CLASS))}")
+        kind = ""
+    since = item.get("from")
+    if isinstance(since, str):
+        try:
+            since = date.fromisoformat(since)
+        except ValueError:
+            problems.append(f"{where}: from = {since!r} is not a date (2026-03-01)")
+            since = None
+    values = _numbers(item.get("set", {}), f"{where}: set", problems)
+    _check_names(values, names, f"{where}: set", problems)
+    return Override(values, medium, kind, str(item.get("meter", "")), since)
+
+
+def _numbers(table: Any, where: str, problems: list[str]) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for name, value in (table if isinstance(table, dict) else {}).items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            problems.append(f"{where}: {name} = {value!r} is not a number")
+        elif value < 0:
+            problems.append(f"{where}: {name} = {value!r} must be 0 or more")
+        else:
+            out[name] = float(value)
+    return out
+
+
+def _check_names(values: Mapping[str, float], names: Mapping[str, float], where: str, problems: list[str]) -> None:
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            problems.append(f"{where}: {name!r} is not known" + (f"; did you mean {near[0]!r}?" if near else ""))
