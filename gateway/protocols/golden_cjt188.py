@@ -123,7 +123,7 @@ def _(body: cjt188.Valve, _message: Message) -> dict[str, Any]:
 
 @_describe.register
 def _(body: cjt188.ValveAnswer, _message: Message) -> dict[str, Any]:
-    return {"readings": _valve_reading(body.status), **_status(body.status)}
+    return _status(body.status)  # no reading: the valve may still move, only reading ST later proves it
 
 
 @_describe.register

@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Literal
 
 import pytest
+from dlt645.config.variable_types import VARIABLE_TYPES  # type: ignore[import-untyped]  # the package has no types
+from dlt645.protocol.protocol import DLT645Protocol  # type: ignore[import-untyped]  # the package has no types
 
 from gateway.protocols import dlt645, framing, golden
 from gateway.protocols.dlt645 import Form, Frame, Item, Message
@@ -251,3 +253,24 @@ def test_readings_use_our_words() -> None:
         ("68611001301215689106363833378333be16", {"valve": "1"}),
     ):
         assert adapt("dlt645-2007", bytes.fromhex(frame), {})["readings"] == readings
+
+
+def test_another_library_writes_and_reads_the_same_frames() -> None:
+    for raw in [*BARE, *_derived(60, "2007")]:
+        frame = dlt645.decode(raw)
+        theirs = DLT645Protocol.build_frame(bytes.fromhex(frame.address)[::-1], frame.control, frame.data, 0)
+        assert bytes(theirs) == raw
+        read = DLT645Protocol.deserialize(dlt645.PREAMBLE + raw)
+        assert (read.ctrl_code, bytes(read.data)) == (frame.control, frame.data)
+
+
+def test_another_library_gives_the_same_decimals_to_instantaneous_values() -> None:
+    compared = 0
+    for line in VARIABLE_TYPES:
+        form = dlt645.form_of(int(line["Di"], 16), "2007")
+        if form is None:
+            continue  # harmonics: not read here
+        whole, _, part = line["DataFormat"].partition(".")
+        assert (2 * form.size, form.decimals) == (len(whole + part), len(part)), line["Di"]
+        compared += 1
+    assert compared >= 30
