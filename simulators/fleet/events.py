@@ -40,6 +40,11 @@ def _in_use(meter: Meter, trace: Trace) -> bool:
     return not any(trace.during(kind) for kind in _EMPTY) and float(trace.use.mean()) * QUARTERS > 0.05
 
 
+def _carries_fluid(meter: Meter) -> bool:
+    """True for gas and water that has been let in: nothing leaks behind a meter that was never commissioned."""
+    return meter.medium != "electricity" and meter.commissioned
+
+
 def _start(meter: Meter, rng: np.random.Generator, *, leave_days: float) -> float:
     """Draw the beginning of an anomaly: some days of ordinary life before it, `leave_days` behind."""
     before = 9.0 if meter.interval_s < DAY else 25.0
@@ -198,9 +203,9 @@ def add_spikes(trace: Trace, rng: np.random.Generator) -> None:
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "leak": Kind(0.2, lambda m, t: m.medium != "electricity" and m.habit not in ("continuous", "two_shift"), _leak),
+    "leak": Kind(0.2, lambda m, t: _carries_fluid(m) and m.habit not in ("continuous", "two_shift"), _leak),
     "leak_intermittent": Kind(
-        0.08, lambda m, t: m.medium != "electricity" and m.is_household and _rests(m, t), _leak_intermittent
+        0.08, lambda m, t: _carries_fluid(m) and m.is_household and _rests(m, t), _leak_intermittent
     ),
     "zero_use": Kind(0.12, lambda m, t: m.habit != "continuous" and _in_use(m, t), _zero_use),
     "reverse_flow": Kind(0.13, lambda m, t: m.is_household and _in_use(m, t), _reverse_flow),

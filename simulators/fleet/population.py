@@ -77,7 +77,8 @@ def fit_to_use(meter: Meter, total: float, peak_per_h: float, rng: np.random.Gen
     """
     meter.qmax_per_h = _qmax(meter, peak_per_h * rng.uniform(1.1, 2.0))
     full = 10.0**meter.digits
-    if total > 20 * 10.0**-meter.decimals and rng.random() < _ROLLOVER_SHARE:
+    drawn = rng.random() < _ROLLOVER_SHARE and meter.replaced is None
+    if drawn and total > 20 * 10.0**-meter.decimals:
         meter.first_index = full - total * rng.uniform(0.1, 0.9)
         return True
     typical = 700.0 if meter.is_household else 6_000.0

@@ -124,9 +124,9 @@ def _showers(days: Days, rng: np.random.Generator) -> Floats:
 
 
 def _boiler(days: Days, rng: np.random.Generator) -> Floats:
-    per_degree = 0.36 * np.exp(rng.normal(0, 0.4))
+    per_degree = 0.42 * np.exp(rng.normal(0, 0.4))
     degrees = np.maximum(0.0, _HEATING_BELOW_C - days.temperature) * (np.arange(days.count) >= days.heating_from)
-    shape = 0.5 + rng.uniform(0.5, 2.5) * _bump(7.2, 1.6) + rng.uniform(0.5, 2.0) * _bump(18.8, 2.2)
+    shape = 0.75 + rng.uniform(0.5, 2.5) * _bump(7.2, 1.6) + rng.uniform(0.5, 2.0) * _bump(18.8, 2.2)
     if rng.random() < 0.5:
         shape = shape * (1 - rng.uniform(0.8, 1.0) * _between(22.5, 5.0))  # off at night
     heat = _shaped(days, rng, daily=per_degree * degrees * np.exp(rng.normal(0, 0.12, days.count)), shape=shape)
@@ -201,15 +201,17 @@ _PEOPLE_AT_HOME: Final = (
 def _taps(days: Days, rng: np.random.Generator) -> Floats:
     """Tap, toilet, shower and washing machine as draws; about 110 L a person and day."""
     people = int(rng.choice([1, 2, 3, 4, 5], p=[0.2, 0.3, 0.27, 0.15, 0.08]))
-    activity = np.roll(_PEOPLE_AT_HOME, int(rng.normal(0, 2.5)))
+    shifted = rng.uniform(12, 50) if rng.random() < 0.12 else rng.normal(0, 2.5)  # some work at night
+    activity = np.roll(_PEOPLE_AT_HOME, round(shifted))
     rate = activity / activity.sum()
-    present = np.exp(rng.normal(0, 0.15, days.count))[:, None] * (1 + 0.15 * days.weekend[:, None])
+    present = np.exp(rng.normal(0, 0.22, days.count))[:, None] * (1 + 0.15 * days.weekend[:, None])
     total = rng.gamma(rng.poisson(people * 9.0 * rate * present) * 1.2, 0.0028)
     total += 0.006 * rng.poisson(people * 4.5 * rate * present)
     for _ in range(people):
         hour = rng.normal(21.5, 1.0) if rng.random() < 0.6 else rng.normal(7.2, 0.6)
         total += _events(days, rng, hour=hour, spread=0.4, chance=0.6, length_h=0.25, amount=0.045)
     total += _events(days, rng, hour=rng.uniform(8, 20), spread=2.0, chance=0.35, length_h=1.0, amount=0.05)
+    total += _events(days, rng, hour=rng.uniform(8, 22), spread=2.5, chance=0.12, length_h=0.5, amount=0.16)
     return np.asarray(total * np.exp(rng.normal(0, 0.25)), dtype=np.float64)
 
 
