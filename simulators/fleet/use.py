@@ -94,7 +94,7 @@ def _between(first: float, last: float) -> Floats:
 def _levels(days: Days, rng: np.random.Generator, *, level: float, spread: float, weekend: float = 1.0) -> Floats:
     """Daily amounts around `level` with slow and fast noise; weekend: factor."""
     slow = np.convolve(rng.normal(0, spread, days.count + 6), np.ones(7) / 7**0.5, "valid")
-    noise = np.exp(0.6 * slow + 0.6 * rng.normal(0, spread, days.count))
+    noise = np.exp(0.35 * slow + rng.normal(0, spread, days.count))
     return np.asarray(level * noise * np.where(days.weekend > 0, weekend, 1.0), dtype=np.float64)
 
 
@@ -144,7 +144,7 @@ def _meals(days: Days, rng: np.random.Generator) -> Floats:
     level = 40 * np.exp(rng.normal(0, 0.45))
     shape = _bump(11.6, 1.0) + rng.uniform(1.0, 1.4) * _bump(18.4, 1.5)
     shape = shape * (_between(9.3, 13.8) + _between(15.8, 21.5)) + 0.06 * _between(13.8, 15.8)
-    return _shaped(days, rng, daily=_levels(days, rng, level=level, spread=0.15, weekend=1.2), shape=shape)
+    return _shaped(days, rng, daily=_levels(days, rng, level=level, spread=0.18, weekend=1.2), shape=shape)
 
 
 def _night_meals(days: Days, rng: np.random.Generator) -> Floats:
@@ -246,7 +246,7 @@ def _school(days: Days, rng: np.random.Generator) -> Floats:
 
 def _home(days: Days, rng: np.random.Generator) -> Floats:
     shape = 0.55 + 0.25 * _bump(7.3, 1.2) + 0.3 * _bump(12.3, 1.4) + rng.uniform(0.8, 1.5) * _bump(20.0, 2.2)
-    daily = _levels(days, rng, level=7.2 * np.exp(rng.normal(0, 0.3)), spread=0.14, weekend=1.1)
+    daily = _levels(days, rng, level=7.2 * np.exp(rng.normal(0, 0.3)), spread=0.18, weekend=1.1)
     base = _shaped(days, rng, daily=daily, shape=shape, noise=0.35)
     return base + _events(days, rng, hour=19.0, spread=1.5, chance=0.4, length_h=1.2, amount=1.3)
 
@@ -260,7 +260,7 @@ def _home_heater(days: Days, rng: np.random.Generator) -> Floats:
 def _power_shop(days: Days, rng: np.random.Generator) -> Floats:
     shape = 0.12 + _between(8.5, 21.0) * (1 + 0.8 * _bump(18.5, 1.8))
     level = 30 * np.exp(rng.normal(0, 0.6))
-    return _shaped(days, rng, daily=_levels(days, rng, level=level, spread=0.2, weekend=1.1), shape=shape, noise=0.3)
+    return _shaped(days, rng, daily=_levels(days, rng, level=level, spread=0.35, weekend=1.1), shape=shape, noise=0.3)
 
 
 _MAKERS: Final[dict[str, Maker]] = {
