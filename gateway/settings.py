@@ -1,0 +1,55 @@
+"""Settings of the room `gateway`; the broker it hands on to is the front door's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from metering.settings import SettingsModel
+
+
+class GatewaySettings(SettingsModel):
+    """How meters are polled, how readings are kept on this disk, and how they are handed on."""
+
+    plan: Path = Field(Path("plan.toml"), description="File with the plan: buses, meters, profiles, intervals.")
+    profiles: tuple[Path, ...] = Field(
+        (), description="Folders with further meter profiles; one of ours is replaced by one of the same id."
+    )
+    outbox: Path = Field(
+        Path("var/gateway/outbox.db"),
+        description="File that keeps every reading until ingest has it; health.json is written beside it.",
+    )
+    memory_rows: int = Field(
+        100_000,
+        description="Rows kept in memory while the disk refuses them, 100 to 10000000; then polling stops.",
+        ge=100,
+        le=10_000_000,
+    )
+    commit_interval_s: float = Field(
+        0.02, description="Seconds between two commits to the outbox, 0 to 10; rows between share one.", ge=0, le=10
+    )
+    window_messages: int = Field(16, description="Messages on their way to ingest at once, 1 to 200.", ge=1, le=200)
+    ack_timeout_s: float = Field(
+        15.0,
+        description="Seconds without an acknowledgement after which rows are sent again, 1 to 600.",
+        ge=1,
+        le=600,
+    )
+    backlog_rows_s: float = Field(
+        2000.0, description="Rows per second of an outage's backlog, 1 to 1000000; live rows go first.", ge=1, le=1e6
+    )
+    gather_s: float = Field(
+        0.1, description="Seconds for which live rows are gathered into one message, 0 to 10.", ge=0, le=10
+    )
+    health_interval_s: float = Field(
+        5.0, description="Seconds between two health reports (broker and health.json), 0.2 to 600.", ge=0.2, le=600
+    )
+    retry_first_s: float = Field(
+        2.0, description="Seconds until a meter that did not answer is asked again, 0.1 to 600; doubles each time.",
+        ge=0.1, le=600,
+    )  # fmt: skip
+    retry_last_s: float = Field(300.0, description="Longest such pause in seconds, 1 to 86400.", ge=1, le=86_400)
+    silent_share: float = Field(
+        0.1, description="Share of a bus's time that silent meters may cost together, 0.01 to 1.", ge=0.01, le=1
+    )
