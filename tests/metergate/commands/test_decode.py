@@ -107,6 +107,11 @@ def test_golden_file_is_judged_entry_by_entry(tmp_path: Path) -> None:
     assert lines[4] == "1 passed, 3 failed"
 
 
+def test_all_golden_frames_pass_through_the_command() -> None:
+    code, lines, words = _run("--golden", str(FRAMES_FILE))
+    assert (code, lines[-1]) == (0, "101 passed, 0 failed"), words
+
+
 def test_golden_file_may_be_narrowed_to_one_protocol() -> None:
     for protocol, count in (("cjt188", 22), ("dlt645-2007", 18), ("modbus-rtu", 9), ("iec62056-21", 6)):
         code, lines, _ = _run(protocol, "--golden", str(FRAMES_FILE))
