@@ -6,17 +6,17 @@ import os
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field, SecretStr
 from pydantic.fields import FieldInfo
 
 from api.settings import ApiSettings
 from gateway.settings import GatewaySettings
-from ingest.settings import IngestSettings
+from ingest.settings import IngestSettings, StoreSettings
 from metergate.logs import LogSettings
 from metering.mqtt import BrokerSettings
-from metering.settings import SettingsModel, load
+from metering.settings import SettingsModel, load, parse
 
 
 class RegistrySettings(SettingsModel):
@@ -27,15 +27,6 @@ class RegistrySettings(SettingsModel):
         description="Database of the registry as an SQLAlchemy URL; SQLite serves one host, PostgreSQL several.",
         min_length=1,
     )
-
-
-class StoreSettings(SettingsModel):
-    """Where the readings are."""
-
-    kind: Literal["embedded"] = Field(
-        "embedded", description="Kind of the reading store: embedded is one SQLite file on this host."
-    )
-    path: Path = Field(Path("var/readings.db"), description="File of the embedded store.")
 
 
 class Settings(SettingsModel):
@@ -53,15 +44,7 @@ class Settings(SettingsModel):
 def load_settings(path: Path | None, env: Mapping[str, str] | None = None) -> Settings:
     """Read the settings file (defaults when None) with the environment laid over it. Raises: SettingsError."""
     env = os.environ if env is None else env
-    if path is None:
-        return typing.cast(Settings, _from_environment(env))
-    return load(path, Settings, env)
-
-
-def _from_environment(env: Mapping[str, str]) -> Settings:
-    from metering.settings import parse
-
-    return parse("", Settings, name="settings", env=env)
+    return parse("", Settings, name="settings", env=env) if path is None else load(path, Settings, env)
 
 
 def sample() -> str:

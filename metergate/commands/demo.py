@@ -295,13 +295,13 @@ def billed_quantities(house: House) -> dict[str, Quantity]:
 
 
 def read_outbox(path: Path) -> list[Reading]:
-    """Return the readings that still wait in an outbox file."""
+    """Return the readings that an outbox file holds; some may be stored already, their acknowledgement on its way."""
     if not path.exists():
         return []
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        bodies = [body for (body,) in connection.execute("SELECT body FROM row ORDER BY seq")]
+        lines = [line for (rows,) in connection.execute("SELECT rows FROM chunk") for line in rows.split(b"\n")]
     finally:
         connection.close()
-    rows = [msgspec.json.decode(body, type=Row) for body in bodies]
+    rows = [msgspec.json.decode(line, type=Row) for line in lines]
     return [row for row in rows if isinstance(row, Reading)]
