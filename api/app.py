@@ -54,6 +54,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         dependencies=[Depends(parameters.refuse_repeated)],
     )
     workers = Workers(threads=settings.threads, timeout_s=settings.response_timeout_s, clock=clock)
@@ -143,6 +144,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for methods in made["paths"].values():
             for operation in methods.values():
                 _add_problem_answers(operation["responses"])
+                for parameter in operation.get("parameters", ()):
+                    parameter["schema"] = _present(parameter["schema"])
         app.openapi_schema = made
     return app.openapi_schema
 
@@ -154,6 +157,14 @@ _TAGS: Final = [
     {"name": "events", "description": "What went wrong, and what was refused."},
     {"name": "watching", "description": "For whatever watches the house."},
 ]
+
+
+def _present(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter in an address is there or not, it is never null: leave that half of its schema out."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    return {**{name: value for name, value in schema.items() if name != "anyOf"}, **kinds[0]}
 
 
 def _add_problem_schemas(schemas: dict[str, Any]) -> None:

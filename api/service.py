@@ -26,6 +26,7 @@ from metering.store import ReadingStore
 from registry.database import Database
 
 _GRACE_S: Final = 1  # for answers under way when the end comes; uvicorn takes whole seconds
+_ENOUGH_S: Final = 0.5
 _BACKLOG: Final = 1024
 
 
@@ -47,7 +48,7 @@ async def run_api(
     listener = bind(settings)
     metrics = ApiMetrics()
     app = create_app(settings, database=database, store=store, clock=clock, metrics=metrics)
-    server = _Server(_config(app, settings, metrics))
+    server = _Server(_config(app, settings, metrics), clock)
     with listener, contextlib.nullcontext() if stop else _signals(ending):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         watching = asyncio.create_task(_stop_when(ending, server))
@@ -96,7 +97,24 @@ def address(listener: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handlers, which would raise the signal again after a clean end."""
+    """uvicorn's server without its signal handlers (they raise the signal again after a clean end), and with an end
+    for callers who hang on: they are cut off before uvicorn would cancel their tasks and log each as an error."""
+
+    def __init__(self, config: uvicorn.Config, clock: Clock) -> None:
+        super().__init__(config)
+        self._clock = clock
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        cutting = asyncio.create_task(self._cut_off())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cutting.cancel()
+
+    async def _cut_off(self) -> None:
+        await self._clock.sleep(_ENOUGH_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -13,10 +16,14 @@ from api.schemas import Check, Readiness
 from metering.errors import RegistryError, StoreError
 from metering.store import ReadingStore
 from registry.database import Database
-from registry.models import Counter
+from registry.models import State
 
-_RANK = ("ok", "degraded", "failed")
-_SHOWN_GATEWAYS = 5
+READY_PREFIX: Final = "ready."
+"""Under these keys ingest leaves its readiness among the small facts of the registry."""
+
+_RANK: Final = ("ok", "degraded", "failed")
+_SHOWN_GATEWAYS: Final = 5
+_FORGOTTEN_S: Final = 3600
 
 
 def readiness(
@@ -53,31 +60,52 @@ def _sentence(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error)[:300]
 
 
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What one ingest process last said. problems: dependency -> why it cannot, "" when it can."""
+
+    instance: str
+    age_s: int
+    problems: dict[str, str]
+
+
+def _reports(connection: Connection, now_ms: int) -> list[_Report]:
+    rows = connection.execute(sa.select(State.key, State.value).where(State.key.startswith(READY_PREFIX)))
+    reports = []
+    for key, value in rows:
+        try:
+            said = json.loads(value)
+            problems = {str(name): str(reason) for name, reason in said["problems"].items()}
+            age_s = max(0, now_ms - int(said["at"])) // 1000
+        except (ValueError, TypeError, KeyError, AttributeError):
+            problems, age_s = {"ingest": "its report cannot be read"}, 0
+        reports.append(_Report(key.removeprefix(READY_PREFIX), age_s, problems))
+    return reports
+
+
 def _ingest_and_broker(connection: Connection, now_ms: int, stale_s: float) -> list[Check]:
-    """Ingest writes its counters each second; among them whether its session to the broker is up."""
-    spoke = connection.execute(sa.select(sa.func.max(Counter.updated_at)).where(Counter.service == "ingest")).scalar()
-    if spoke is None:
-        silent = "ingest has never reported to this registry"
-    elif now_ms - spoke > stale_s * 1000:
-        silent = f"ingest has not reported for {(now_ms - spoke) // 1000} s"
-    else:
-        return [Check(name="ingest", status="ok", reason=""), _broker(connection)]
-    unknown = "not known: ingest, which holds the session, does not report"
-    return [
-        Check(name="ingest", status="failed", reason=silent),
-        Check(name="broker", status="failed", reason=unknown),
-    ]
+    """Every ingest process reports itself; it also holds the session to the broker."""
+    reports = _reports(connection, now_ms)
+    fresh = [report for report in reports if report.age_s <= stale_s]
+    # a process that was taken out of service long ago is no fault while another one works
+    silent = [report for report in reports if report.age_s > stale_s and (report.age_s < _FORGOTTEN_S or not fresh)]
+    faults = [f"{report.instance} has not reported for {report.age_s} s" for report in silent]
+    for report in fresh:
+        faults += [
+            f"{report.instance}: {'' if name == 'ingest' else name + ': '}{reason}"
+            for name, reason in report.problems.items()
+            if reason and name != "broker"
+        ]
+    if not reports:
+        faults = ["ingest has never reported to this registry"]
+    broker = [f"{r.instance}: {reason}" for r in fresh if (reason := r.problems.get("broker"))]
+    if not fresh:
+        broker = ["not known: ingest, which holds the session, does not report"]
+    return [_check("ingest", faults), _check("broker", broker)]
 
 
-def _broker(connection: Connection) -> Check:
-    connected = connection.execute(
-        sa.select(sa.func.max(Counter.value)).where(Counter.service == "ingest", Counter.name == "broker_connected")
-    ).scalar()
-    if connected is None:
-        return Check(name="broker", status="degraded", reason="ingest does not report its session to the broker")
-    if not connected:
-        return Check(name="broker", status="failed", reason="ingest has no session to the broker")
-    return Check(name="broker", status="ok", reason="")
+def _check(name: str, faults: list[str]) -> Check:
+    return Check(name=name, status="failed" if faults else "ok", reason="; ".join(faults)[:500])
 
 
 def _gateways(connection: Connection, now_ms: int, stale_s: float) -> Check:

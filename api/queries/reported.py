@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from api.metrics import Sample, is_name, parse_labels
+from api.metrics import PREFIX, Sample, is_name, parse_labels
 from api.queries.gateways import list_gateways
 from api.schemas import GatewaySummary
 from registry.models import Counter, GatewayStatus, Latest, Meter
@@ -39,20 +38,20 @@ def samples(connection: Connection, *, now_ms: int, stale_s: float) -> Iterator[
 
 
 def _services(connection: Connection, now_ms: int) -> Iterator[Sample]:
+    """Each process counts under its own name; two ingest processes are told apart by the label `service`."""
     ignored = 0
     rows = connection.execute(sa.select(Counter.__table__).order_by(Counter.service, Counter.name, Counter.labels))
     newest: dict[str, int] = {}
     for row in rows.mappings():
-        service = re.sub(r"[^a-zA-Z0-9_]", "_", row["service"])
-        newest[service] = max(newest.get(service, 0), row["updated_at"])
+        newest[row["service"]] = max(newest.get(row["service"], 0), row["updated_at"])
+        name = row["name"].removeprefix(PREFIX)
         try:
-            labels = parse_labels(row["labels"])
+            labels = dict(parse_labels(row["labels"])) | {"service": row["service"]}
         except ValueError:
             ignored += 1
             continue
-        name = row["name"] if row["name"].startswith(f"{service}_") else f"{service}_{row['name']}"
         if is_name(name):
-            yield Sample(name, labels, row["value"])
+            yield Sample(name, tuple(sorted(labels.items())), row["value"])
         else:
             ignored += 1
     for service, updated_at in newest.items():

@@ -1,0 +1,109 @@
+"""The API as a real process with real sockets, for what cannot be seen from inside."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+
+from tests.api.world import make_world
+
+
+@dataclass
+class Served:
+    """A running API."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+
+    @property
+    def port(self) -> int:
+        return int(urlsplit(self.address).port or 0)
+
+    def connect(self, timeout_s: float = 20.0) -> socket.socket:
+        """Open one connection; reads on it end with an error instead of hanging."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout_s)
+
+    def rss(self) -> int:
+        """Resident memory [bytes]."""
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def connections(self) -> int:
+        """Connections that the process holds open."""
+        found = psutil.Process(self.process.pid).net_connections("tcp")
+        return sum(1 for connection in found if connection.status != psutil.CONN_LISTEN)
+
+    def ask(self, request: bytes) -> tuple[int, bytes]:
+        """Send raw bytes, return (status, everything that came back until the other side closed)."""
+        with self.connect() as caller:
+            with suppress(OSError):  # a refusal may arrive before everything is sent
+                caller.sendall(request)
+            answer = read_all(caller)
+        return status_of(answer), answer
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """GET on a connection of its own."""
+        return self.ask(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode())
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, bytes, bytes]:
+        """Signal it and wait; return (exit code, stdout, stderr)."""
+        self.process.send_signal(number)
+        out, error = self.process.communicate(timeout=30)
+        return self.process.returncode, out, error
+
+
+def read_all(caller: socket.socket) -> bytes:
+    """Read until the other side closes."""
+    answer = b""
+    with suppress(ConnectionResetError):
+        while piece := caller.recv(65536):
+            answer += piece
+    return answer
+
+
+def status_of(answer: bytes) -> int:
+    """Return the status of a raw answer, 0 when there is none."""
+    parts = answer.split(b" ", 2)
+    return int(parts[1]) if len(parts) == 3 else 0
+
+
+def until(holds: Callable[[], bool], deadline_s: float = 30.0) -> bool:
+    """Poll; return whether it came true in time."""
+    end = time.monotonic() + deadline_s
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@contextmanager
+def served(folder: Path, **settings: Any) -> Iterator[Served]:
+    """Start the API over a filled house; it is ended on the way out."""
+    make_world(folder).close()
+    chosen = json.dumps({"port": 0, **settings})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.api.serve", str(folder), chosen],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        found = folder / "address"
+        assert until(lambda: found.exists() or process.poll() is not None)
+        assert process.poll() is None, process.communicate()[1].decode()
+        yield Served(process, found.read_text())
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

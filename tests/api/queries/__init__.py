@@ -1,0 +1,1 @@
+"""Tests of what routes read from registry and store."""

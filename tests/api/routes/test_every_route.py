@@ -1,0 +1,173 @@
+"""Every address of the OpenAPI document: what it says is true, and nothing sent to it makes a 500."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from api.app import close, create_app
+from api.settings import ApiSettings
+from ingest.store_sqlite import SqliteStore
+from metering.clock import ManualClock
+from registry.database import Database
+from tests.api.world import World
+
+
+def _document() -> dict[str, Any]:
+    database = Database("sqlite://")
+    app = create_app(
+        ApiSettings(), database=database, store=SqliteStore(Path("none"), mode="read"), clock=ManualClock()
+    )
+    close(app)
+    made: dict[str, Any] = app.openapi()
+    return made
+
+
+DOCUMENT = _document()
+PATHS = sorted(DOCUMENT["paths"])
+PLACES = {"{meter_id}": "G-0001", "{gateway_id}": "gw-1", "{number}": "1"}
+
+NASTY = [
+    "' OR '1'='1",
+    '"; DROP MEASUREMENT reading; --',
+    "|> drop()",
+    "a\nb",
+    "a\x00b",
+    "=cmd|' /C calc'!A0",
+    "<script>alert(1)</script>",
+    "../../etc/passwd",
+    "..\\..\\x",
+    "%",
+    "%zz",
+    "\ud800",
+    "\u202e",
+    "表底数",
+    "🔥" * 64,
+    "a" * 65,
+    "a" * 5000,
+    "-1",
+    "1e999",
+    "NaN",
+    "0x10",
+    "9" * 400,
+    "{}",
+    "[]",
+    "null",
+    "${jndi:ldap://x}",
+    "{{7*7}}",
+    " ",
+    "",
+]
+
+
+def filled(path: str) -> str:
+    for place, value in PLACES.items():
+        path = path.replace(place, value)
+    return path
+
+
+def escape(text: str) -> str:
+    return quote(text.encode("utf-8", "surrogatepass"), safe="")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_address_answers_and_its_success_is_the_documented_one(world: World, path: str) -> None:
+    answer = world.get(filled(path))
+    assert answer.status_code == 200
+    documented = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]
+    assert answer.headers["content-type"].partition(";")[0] in documented
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_refusal_of_every_address_is_a_problem_document(world: World, path: str) -> None:
+    address = filled(path)
+    refused = [
+        (world.get(f"{address}?limitt=1"), 422),
+        (world.get(f"{address}?limit=1&limit=1"), 422),
+        (world.get(f"{address}/nothing/here"), 404),
+        (world.get(f"{address}/"), 404),
+        (world.request("POST", address), 405),
+        (world.request("DELETE", address), 405),
+        (world.get(address, headers={"host": "evil.example"}), 421),
+        (world.request("GET", address, content=b"x" * (ApiSettings().max_body_bytes + 1)), 413),
+    ]
+    for answer, status in refused:
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        problem = answer.json()
+        assert problem["status"] == status
+        assert problem["type"].startswith("urn:metergate:problem:")
+        assert problem["title"]
+        assert problem["detail"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert refused[4][0].headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if "{" in path])
+def test_a_nasty_name_in_the_path_is_a_404_or_422(world: World, path: str) -> None:
+    for nasty in NASTY:
+        address = path
+        for place in PLACES:
+            address = address.replace(place, escape(nasty))
+        answer = world.get(address)
+        assert answer.status_code in (404, 422), f"{nasty!r} in {path}"
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_value_of_any_parameter_makes_a_500(world: World, path: str) -> None:
+    chance = random.Random(f"metergate {path}")
+    names = [p["name"] for p in DOCUMENT["paths"][path]["get"].get("parameters", ()) if p["in"] == "query"]
+    alphabet = "aZ09 -+=:&;%'\"<>|\\/\n\t\0\x7fé表\u2028\ufffd{}[]"
+    for name in [*names, "unknown"]:
+        random_texts = ["".join(chance.choices(alphabet, k=chance.randint(1, 40))) for _ in range(8)]
+        for value in [*NASTY, *random_texts]:
+            answer = world.get(f"{filled(path)}?{name}={escape(value)}")
+            assert answer.status_code in (200, 422), f"{name}={value!r}"
+            if answer.status_code == 422:
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert answer.json()["errors"][0]["name"] == name
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_answers_like_get_without_a_body(world: World, path: str) -> None:
+    answer = world.request("HEAD", filled(path))
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_every_operation_is_described_with_all_its_refusals() -> None:
+    for path, methods in DOCUMENT["paths"].items():
+        for operation in methods.values():
+            assert operation["summary"], path
+            assert operation["description"], path
+            assert operation["tags"], path
+            assert {"404", "413", "421", "422", "500", "503"} <= set(operation["responses"]), path
+            refusal = operation["responses"]["422"]["content"]["application/problem+json"]
+            assert refusal["schema"] == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_every_reference_of_the_document_leads_somewhere() -> None:
+    def references(node: Any) -> list[str]:
+        if isinstance(node, dict):
+            own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+            return own + [found for inner in node.values() for found in references(inner)]
+        return [found for inner in node for found in references(inner)] if isinstance(node, list) else []
+
+    schemas = DOCUMENT["components"]["schemas"]
+    found = references(DOCUMENT)
+    assert len(found) > 50
+    assert all(reference.removeprefix("#/components/schemas/") in schemas for reference in found)
+    assert not {"HTTPValidationError", "ValidationError"} & set(schemas)
+
+
+def test_names_of_operations_are_words_and_no_parameter_is_ever_null() -> None:
+    operations = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert "list_readings" in names
+    parameters = [parameter for operation in operations for parameter in operation.get("parameters", ())]
+    assert len(parameters) > 30
+    assert all("type" in parameter["schema"] and "anyOf" not in parameter["schema"] for parameter in parameters)

@@ -1,0 +1,33 @@
+"""Run the real API as a process of its own: `python -m tests.api.serve FOLDER SETTINGS_AS_JSON`.
+
+The address goes into FOLDER/address, so that nothing of ours stands on standard output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from api.service import run_api
+from api.settings import ApiSettings
+from ingest.store_sqlite import SqliteStore
+from metering.clock import SystemClock
+from registry.database import Database
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    settings = ApiSettings.model_validate_json(sys.argv[2])
+    database = Database(f"sqlite:///{folder / 'registry.db'}")
+    store = SqliteStore(folder / "readings.db", mode="read")
+
+    def ready(address: str) -> None:
+        (folder / "address.new").write_text(address)
+        (folder / "address.new").rename(folder / "address")
+
+    asyncio.run(run_api(settings, database=database, store=store, clock=SystemClock(), on_ready=ready))
+
+
+if __name__ == "__main__":
+    main()
