@@ -140,7 +140,7 @@ def _number(value: Any, rule: JsonField) -> int:
         value = "true" if value else "false"
     if isinstance(value, str) and value in rule.words:
         return rule.words[value] * MICRO
-    if isinstance(value, str) and rule.text and re.fullmatch(r"[+-]?\d{1,15}(\.\d{1,15})?", value):
+    if isinstance(value, str) and rule.text and re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?", value):
         value = Decimal(value)
     if isinstance(value, (int, Decimal)):
         return micro(_rounded(value, rule), rule.factor())

@@ -12,9 +12,10 @@ TimeForm = Literal["rfc3339", "compact", "unix_s", "unix_ms", "local"]
 """rfc3339 "2026-01-08T11:11:11Z"; compact "20260108T111111Z"; local: without offset, the profile gives it."""
 
 _RFC3339: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):?(\d\d))?"
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):?(\d\d))?",
+    re.ASCII,
 )
-_COMPACT: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)()(Z)?()()()")
+_COMPACT: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)()(Z)?()()()", re.ASCII)
 _MAX_MS: Final = 253_402_300_799_999  # the year 9999
 
 

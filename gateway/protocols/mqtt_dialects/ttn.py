@@ -43,6 +43,7 @@ def decode(topic: str, payload: bytes) -> Uplink | Notice:
 
 def _uplink(said: Any, device: str) -> Uplink:
     """The gateway's own time is nearest to the device; a gateway without clock leaves only the server's."""
+    shapes.table(said, "uplink_message")
     server_time = shapes.text(said, "uplink_message.received_at", "") or shapes.text(said, "received_at")
     time = shapes.text(said, "uplink_message.settings.time", "")
     time = time or shapes.text(said, "uplink_message.rx_metadata.0.time", "") or server_time
