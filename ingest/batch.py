@@ -13,6 +13,15 @@ from metering.store import Key
 from registry.ledger import EventRow, Position, QuarantineRow
 
 
+@dataclass(slots=True)
+class Heard:
+    """What this batch itself heard of one outbox. reused: rows came under numbers that other rows had before."""
+
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    oldest: int = 2**63
+    reused: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where rows came from. position: the batch's own copy, which becomes true with the commit."""
@@ -20,6 +29,7 @@ class Origin:
     gateway: str
     epoch: str
     position: Position
+    heard: Heard
 
 
 class Placed(NamedTuple):
@@ -57,20 +67,24 @@ class Batch:
     strangers: list[tuple[str, Delivery]] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
     quarantine: list[QuarantineRow] = field(default_factory=list)
-    positions: dict[tuple[str, str], Position] = field(default_factory=dict)
+    origins: dict[tuple[str, str], Origin] = field(default_factory=dict)
     refused: list[tuple[str, Refused]] = field(default_factory=list)
 
     def origin(self, gateway: str, epoch: str, committed: Mapping[tuple[str, str], Position]) -> Origin:
         """Return where rows of this epoch are accounted for: a copy, because nothing counts before the commit."""
-        position = self.positions.get((gateway, epoch))
-        if position is None:
+        origin = self.origins.get((gateway, epoch))
+        if origin is None:
             known = committed.get((gateway, epoch))
             if known is None:
                 position = Position(gateway, epoch, part_of(gateway))
             else:
                 position = replace(known, spans=list(known.spans))
-            self.positions[gateway, epoch] = position
-        return Origin(gateway, epoch, position)
+            origin = self.origins[gateway, epoch] = Origin(gateway, epoch, position, Heard())
+        return origin
+
+    def positions(self) -> list[Position]:
+        """Return what will be committed of each outbox that spoke."""
+        return [origin.position for origin in self.origins.values()]
 
     def writes(self) -> list[Reading]:
         """Return what the store is to write, in an order in which the fullest row of a key comes last."""

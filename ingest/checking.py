@@ -94,6 +94,7 @@ class Checker:
             if held is None:
                 holding[key] = batch.merged[key] = older.reading
                 self._count_reading(older, "stored")
+                older.origin.heard.reused |= older.known
                 continue
             merged, differing = _merge(held, older.reading)
             if merged is not None:
@@ -181,6 +182,10 @@ class Checker:
             self._look_closer(batch, origin, seq, row, ledger.contains(before, seq))
         position.stored += len(fresh) - stored
         self.counters["readings_total", 'result="stored"'] += len(fresh) - stored
+        if before and len(fresh) > stored:
+            new = {id(row) for row in fresh[stored:]}
+            if any(id(row) in new and ledger.contains(before, seq) for seq, row in enumerate(rows, first)):
+                origin.heard.reused = True
         self._account(batch, origin, up, last)
 
     def _look_closer(self, batch: Batch, origin: Origin, seq: int, row: Row | BadRow, known: bool) -> None:
@@ -245,6 +250,8 @@ class Checker:
         if last >= up.seq and not ledger.committed(position.spans, up.seq, last):
             self._watch_epoch(batch, origin)
         ledger.add(position.spans, up.seq, last)
+        ledger.add(origin.heard.spans, up.seq, last)
+        origin.heard.oldest = min(origin.heard.oldest, up.oldest, up.seq)
         position.produced = max(position.produced, up.produced, last)
         position.oldest = max(position.oldest, min(up.oldest, up.seq))
         position.last_up_at = max(position.last_up_at, batch.now)
@@ -258,6 +265,22 @@ class Checker:
             batch.events.append(
                 own_event("counter_gap", "gone", text, batch.now, gateway=origin.gateway, key=str(closed), **more)
             )
+
+    def distrust_reused(self, batch: Batch) -> None:
+        """Forget what was committed of an outbox whose numbers now name other rows, but for this batch.
+
+        Its disk was restored (or our store was). What was noted before speaks of rows that are no longer meant, and
+        acknowledging it could make the gateway drop new rows that were lost on the way. To forget is safe: what the
+        gateway still holds is asked for once more.
+        """
+        for origin in batch.origins.values():
+            heard, position = origin.heard, origin.position
+            if heard.reused:
+                position.oldest = heard.oldest
+                position.spans = list(heard.spans)
+                ledger.add(position.spans, 1, heard.oldest - 1)
+                text = f"rows came under numbers that outbox {origin.epoch} had used before: was a disk restored?"
+                self._security(batch, origin.gateway, "numbers_reused", text, str(batch.now // _HOUR_MS))
 
     def _watch_epoch(self, batch: Batch, origin: Origin) -> None:
         """Two programs with one name take turns: new rows in an epoch that another one had already followed."""

@@ -168,6 +168,7 @@ class Pipeline:
             if batch.older:
                 keys = [(older.reading.meter, older.reading.read_at) for older in batch.older]
                 self.checker.resolve(batch, await self._in_store(lambda: self._store.get(keys)))
+            self.checker.distrust_reused(batch)
             await self._write(batch)
             await self._record(batch)
         self._answer(batch, deliveries)
@@ -192,22 +193,24 @@ class Pipeline:
 
     async def _record(self, batch: Batch) -> None:
         """One transaction: events, quarantine and what of each outbox is committed now."""
-        if not (batch.events or batch.quarantine or batch.positions):
+        if not (batch.events or batch.quarantine or batch.origins):
             return
+        positions = batch.positions()
 
         def record() -> None:
             with self._database.begin() as connection:
                 books.add_events(connection, batch.events)
                 books.add_quarantine(connection, batch.quarantine)
-                books.save_positions(connection, list(batch.positions.values()))
+                books.save_positions(connection, positions)
                 self._fault("recording")
 
         await self._in_registry(record)
-        self.checker.positions.update(batch.positions)
+        for position in positions:
+            self.checker.positions[position.gateway, position.epoch] = position
         self._fault("recorded")
 
     def _answer(self, batch: Batch, deliveries: Iterable[Delivery]) -> None:
-        for position in batch.positions.values():
+        for position in batch.positions():
             self._answers.acknowledge(position)
         for gateway, refused in batch.refused:
             self._answers.refuse(gateway, refused)
