@@ -198,6 +198,11 @@ class Outbox:
             self._wake.set()
             raise
 
+    def distrust(self, why: str) -> None:
+        """Say that the file is not what it should be: it is replaced, with what can be read of it."""
+        self._damage = OutboxDamaged(why)
+        self._wake.set()
+
     def acknowledge(self, spans: Sequence[Span]) -> None:
         """Forget rows of which ingest says that they are committed; the file follows with the next commit."""
         for low, high in spans:

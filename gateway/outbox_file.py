@@ -15,7 +15,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -278,6 +278,20 @@ class OutboxFile:
     def _stat(self) -> tuple[tuple[int, int], int]:
         found = os.stat(self.path)
         return (found.st_dev, found.st_ino), found.st_size
+
+
+def waiting_rows(path: Path) -> Iterator[bytes]:
+    """Yield the JSON rows that an outbox file still waits to hand on, oldest first; for tools beside its owner.
+
+    Raises: OutboxError.
+    """
+    if not path.exists():
+        return
+    with _told("cannot be read"), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        (acknowledged,) = db.execute("SELECT acknowledged FROM position").fetchone()
+        chunks = db.execute("SELECT first, rows FROM chunk WHERE last > ? ORDER BY first", (acknowledged,))
+        for first, rows in chunks:
+            yield from rows.split(b"\n")[max(0, acknowledged + 1 - first) :]
 
 
 @contextmanager

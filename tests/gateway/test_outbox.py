@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from gateway.outbox import Outbox
-from gateway.outbox_file import OutboxTaken
+from gateway.outbox_file import OutboxTaken, waiting_rows
 from metering.clock import SystemClock
 from metering.errors import OutboxError
 from metering.reading import Event, Reading, Row
@@ -125,6 +125,7 @@ def test_only_what_is_acknowledged_leaves_and_missing_rows_stay(tmp_path: Path) 
         async with _open(path) as outbox:
             meters = _meters(await _all(outbox))
             assert meters == {f"m-{n}" for n in [*range(14, 20), *range(40, 60)]}
+            assert {_DECODE(row).meter for row in waiting_rows(path)} >= meters, "a tool beside the owner reads them"
             outbox.acknowledge([(15, 20), (41, 60)])
         async with _open(path) as outbox:
             assert list(outbox.held) == []

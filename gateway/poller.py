@@ -1,0 +1,269 @@
+"""Poll all meters of a plan: when whom, over which connection, and what becomes of the answers.
+
+Everything hangs on one ticker and the arrival of bytes; there is no task per meter and none per request. A bus sends
+its next request the moment an answer is dealt with. A silent meter costs its bus at most `silent_share` of the time,
+a sick bus costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final
+
+import structlog
+
+from gateway.drivers.modbus_tcp import ModbusTcpLink
+from gateway.meter_poll import Backoff, MeterPoll, StepMaker, cause_of
+from gateway.plan import BusFile, Plan
+from gateway.stamps import ClockWatch
+from metering.clock import Clock
+from metering.errors import ConnectError, FrameError, MetergateError
+from metering.reading import Event, Reading, Row
+
+_LEAST_SLEEP_S: Final = 0.001
+_IDLE_SLEEP_S: Final = 0.25
+_WAITING_SLEEP_S: Final = 0.02
+_RETURN_S: Final = 5.0
+"""Meters of a bus that came back are asked again within this time [s]."""
+_MOST_STRETCH: Final = 20
+_log = structlog.get_logger(__name__)
+
+
+class Bus:
+    """One connection and the meters behind it."""
+
+    def __init__(self, poller: Poller, file: BusFile, rng: random.Random) -> None:
+        self.file = file
+        self.polls: list[MeterPoll] = []
+        self.ready: deque[MeterPoll] = deque()
+        self.silent = 0
+        self._poller = poller
+        self.link = ModbusTcpLink(
+            file.host, file.port, clock=poller.clock, rng=rng, counters=poller.counters, in_flight=file.in_flight,
+            on_up=self._up, on_down=self._down,
+        )  # fmt: skip
+
+    def pump(self) -> None:
+        """Send what may be sent."""
+        link, ready = self.link, self.ready
+        while ready:
+            if link.free:
+                poll = ready.popleft()
+                poll.begin(self._poller.clock.monotonic())
+                self._ask(poll)
+            elif link.up or link.dial(self.file.timeout_s):
+                return
+            else:
+                self._fail_ready(link.error)
+
+    def _ask(self, poll: MeterPoll) -> None:
+        self._poller.counters["requests"] += 1
+        self.link.ask(poll.step.ask, poll.meter.timeout_s, partial(self._done, poll))
+
+    def _done(self, poll: MeterPoll, result: bytes | MetergateError) -> None:
+        """An answer or an error came: go on with this meter, or finish it and take the next."""
+        poller = self._poller
+        error: MetergateError | None = None
+        try:
+            if isinstance(result, bytes):
+                goes_on = poll.answered(result, poller.clock.now_ms())
+            else:
+                error, goes_on = result, poll.refused(result)
+        except FrameError as damage:
+            error, goes_on = damage, False
+        if goes_on and self.link.free:
+            self._ask(poll)
+            return
+        if goes_on:
+            error = self.link.error
+            poll.refused(error)
+        poller.finish(self, poll, error)
+        if self.ready:
+            self.pump()
+
+    def _fail_ready(self, error: MetergateError) -> None:
+        ready, self.ready = self.ready, deque()
+        for poll in ready:
+            poll.begin(self._poller.clock.monotonic())
+            self._poller.finish(self, poll, ConnectError(error.message, port=self.link.name))
+
+    def _up(self) -> None:
+        _log.info("bus connected", bus=self.file.name, port=self.link.name)
+        self._poller.revive(self)
+        self.pump()
+
+    def _down(self, error: MetergateError) -> None:
+        _log.warning("bus lost", bus=self.file.name, port=self.link.name, why=error.message)
+        self.pump()
+
+
+class Poller:
+    """See the module. `run` until cancelled.
+
+    put: takes a row, False when there is no room. pressure: 0 … 1, how full the outbox's memory is: above 0 polling
+    slows down, at 1 it stops.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        backoff: Backoff,
+        put: Callable[[Row], bool],
+        pressure: Callable[[], float],
+    ) -> None:
+        self.clock = clock
+        self.counters = dict.fromkeys(
+            ("polls", "requests", "readings", "failed_reads", "skipped", "not_kept", "stopped", "clock_steps"), 0
+        )
+        self.meters_silent = 0
+        self._rng = rng
+        self._backoff = backoff
+        self._put = put
+        self._pressure = pressure
+        self._order = itertools.count()
+        self._due: list[tuple[float, int, Bus, MeterPoll]] = []
+        self._owed: deque[Event] = deque()
+        self._full = False
+        self._closed = False
+        self._watch = ClockWatch(clock.now_ms(), clock.monotonic())
+        self.buses = {file.name: Bus(self, file, rng) for file in plan.buses}
+        self._place(plan)
+
+    async def run(self) -> None:
+        """Poll until cancelled, then close all connections."""
+        try:
+            while True:
+                await self.clock.sleep(self.tick())
+        finally:
+            self._closed = True
+            for bus in self.buses.values():
+                bus.link.close()
+
+    def tick(self) -> float:
+        """Do what is due now; return the seconds until the next look."""
+        now = self.clock.monotonic()
+        self._look_at_clock(now)
+        waiting = False
+        for bus in self.buses.values():
+            if bus.link.busy:
+                bus.link.expire(now)
+                waiting = True
+        self._settle_events()
+        if self._stopped():
+            return _IDLE_SLEEP_S
+        due = self._due
+        while due and due[0][0] <= now:
+            when, _, bus, poll = heapq.heappop(due)
+            if when != poll.due:
+                continue
+            bus.ready.append(poll)
+            if len(bus.ready) == 1:
+                bus.pump()
+        most = _WAITING_SLEEP_S if waiting else _IDLE_SLEEP_S
+        return max(_LEAST_SLEEP_S, min(most, due[0][0] - self.clock.monotonic())) if due else most
+
+    def finish(self, bus: Bus, poll: MeterPoll, error: MetergateError | None) -> None:
+        """Make the rows of a finished poll and say when the meter is asked next."""
+        if self._closed:
+            return
+        now, now_ms = self.clock.monotonic(), self.clock.now_ms()
+        self.counters["polls"] += 1
+        if poll.has_index:
+            self._keep(poll, now, now_ms, bus)
+            return
+        self.counters["failed_reads"] += 1
+        cause, text = (cause_of(error), error.message) if error is not None else poll.index_fault()
+        if not poll.failures:
+            bus.silent += 1
+            self.meters_silent += 1
+        if (event := poll.note_failure(cause, text, now_ms)) is not None:
+            self._tell(event)
+        self._push(bus, poll, poll.retry_due(now, self._backoff, bus.silent, self._rng))
+
+    def revive(self, bus: Bus) -> None:
+        """A connection came: ask the meters that failed for want of it, soon and spread."""
+        now = self.clock.monotonic()
+        waiting = [poll for poll in bus.polls if poll.why == "connect" and poll.due > now]
+        for place, poll in enumerate(waiting):
+            poll.due = now + min(_RETURN_S, poll.meter.interval_s) * place / len(waiting)
+            self._push(bus, poll, poll.due)  # the entry of its former due time is passed over, see `tick`
+
+    def _place(self, plan: Plan) -> None:
+        """Spread the meters of each bus over their interval, the buses against each other."""
+        maker, now = StepMaker(), self.clock.monotonic()
+        groups: dict[str, list[MeterPoll]] = {name: [] for name in self.buses}
+        counts = {name: sum(1 for m in plan.meters if m.bus.name == name) for name in self.buses}
+        for meter in plan.meters:
+            group = groups[meter.bus.name]
+            share = (len(group) + self._rng.random()) / counts[meter.bus.name]
+            group.append(MeterPoll(meter, maker, phase=now + share * meter.interval_s))
+        for name, polls in groups.items():
+            self.buses[name].polls = polls
+            for poll in polls:
+                self._push(self.buses[name], poll, poll.due)
+
+    def _push(self, bus: Bus, poll: MeterPoll, due: float) -> None:
+        heapq.heappush(self._due, (due, next(self._order), bus, poll))
+
+    def _keep(self, poll: MeterPoll, now: float, now_ms: int, bus: Bus) -> None:
+        reading: Reading = poll.reading(now_ms)
+        if self._put(reading):
+            self.counters["readings"] += 1
+        else:
+            self.counters["not_kept"] += 1
+        recovered = bool(poll.failures)
+        if recovered:
+            bus.silent -= 1
+            self.meters_silent -= 1
+            if (event := poll.succeeded(now_ms)) is not None:
+                self._tell(event)
+        before = poll.skipped
+        due = poll.next_due(now, stretch=self._stretch(), recovered=recovered)
+        self.counters["skipped"] += poll.skipped - before
+        heapq.heappush(self._due, (due, next(self._order), bus, poll))
+
+    def _stretch(self) -> int:
+        pressure = self._pressure()
+        return min(_MOST_STRETCH, int(1 / (1 - pressure))) if pressure < 1 else _MOST_STRETCH
+
+    def _stopped(self) -> bool:
+        """Reads stop while there is no room for what they would bring; said once."""
+        full = self._pressure() >= 1
+        if full and not self._full:
+            text = "memory for rows is full while the disk refuses them: reading stops until there is room"
+            _log.error(text)
+            self.counters["stopped"] += 1
+            self._tell(Event(kind="outbox_full", at=self.clock.now_ms(), cause="outbox_full", text=text))
+        elif self._full and not full:
+            _log.warning("reading goes on")
+        self._full = full
+        return full
+
+    def _look_at_clock(self, now: float) -> None:
+        now_ms = self.clock.now_ms()
+        if step := self._watch.step(now_ms, now):
+            self.counters["clock_steps"] += 1
+            text = f"the host's clock was set {'forward' if step > 0 else 'back'} by {abs(step) / 1000:.1f} s"
+            _log.warning("clock step", step_ms=step)
+            self._tell(Event(kind="clock_step", at=now_ms, cause="forward" if step > 0 else "back", text=text))
+
+    def _tell(self, event: Event) -> None:
+        self._owed.append(event)
+        self._settle_events()
+
+    def _settle_events(self) -> None:
+        while self._owed and self._put(self._owed[0]):
+            self._owed.popleft()
+
+
+def silent_meters(buses: Iterable[Bus]) -> list[str]:
+    """Return the ids of the meters whose last read failed."""
+    return [poll.meter.meter for bus in buses for poll in bus.polls if poll.failures]

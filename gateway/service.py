@@ -1,0 +1,171 @@
+"""The gateway: poll by the plan, keep every reading on this disk, hand it on until ingest has it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import structlog
+
+from gateway.meter_poll import Backoff
+from gateway.outbox import Outbox
+from gateway.plan import Plan
+from gateway.poller import Poller
+from gateway.send_ledger import SendLedger
+from gateway.settings import GatewaySettings
+from gateway.uplink import Uplink
+from metering.clock import Clock
+from metering.messages import VERSION, Health, encode
+from metering.mqtt import BrokerSettings
+from metering.reading import Event
+
+_log = structlog.get_logger(__name__)
+
+
+class Gateway:
+    """All parts of one gateway. `run` until cancelled; it ends within two seconds."""
+
+    def __init__(
+        self, settings: GatewaySettings, plan: Plan, *, broker: BrokerSettings, clock: Clock, rng: random.Random
+    ) -> None:
+        self.settings = settings
+        self.plan = plan
+        self._broker = broker
+        self._clock = clock
+        self._rng = rng
+        self._version = _our_version()
+        self.outbox = Outbox(
+            settings.outbox,
+            gateway=plan.gateway,
+            clock=clock,
+            rng=rng,
+            memory_rows=settings.memory_rows,
+            commit_interval_s=settings.commit_interval_s,
+        )
+        self.ledger = SendLedger(
+            rng,
+            window=settings.window_messages,
+            ack_timeout_s=settings.ack_timeout_s,
+            backlog_rows_s=settings.backlog_rows_s,
+            gather_s=settings.gather_s,
+        )
+        self.poller = Poller(
+            plan,
+            clock=clock,
+            rng=rng,
+            backoff=Backoff(settings.retry_first_s, settings.retry_last_s, settings.silent_share),
+            put=self.outbox.put,
+            pressure=lambda: self.outbox.pressure,
+        )
+        self.uplink: Uplink | None = None
+
+    async def run(self) -> None:
+        """Open the outbox, then poll, send and report. Raises: OutboxTaken when the outbox is not ours to use."""
+        await self.outbox.open()
+        try:
+            self.outbox.put(
+                Event(kind="gateway_started", at=self._clock.now_ms(), cause="start", text=self._started())
+            )
+            self.uplink = Uplink(
+                self.outbox,
+                self.ledger,
+                self._broker,
+                clock=self._clock,
+                version=self._version,
+                health=self.health,
+                health_interval_s=self.settings.health_interval_s,
+                on_event=self.outbox.put,
+            )
+            async with asyncio.TaskGroup() as tasks:
+                for job in (self.poller.run(), self.uplink.run(), self._write_health()):
+                    tasks.create_task(job)
+        finally:
+            await self.outbox.close()
+            self._save(self.health())
+
+    def health(self) -> Health:
+        """Return how this gateway is."""
+        outbox = self.outbox
+        return Health(
+            v=VERSION,
+            gateway=self.plan.gateway,
+            epoch=outbox.epoch,
+            at=self._clock.now_ms(),
+            produced=outbox.produced,
+            acknowledged=outbox.oldest - 1,
+            waiting=outbox.held.count,
+            in_memory=outbox.in_memory,
+            oldest_at=outbox.oldest_at,
+            outbox=outbox.state,
+            outbox_reason=outbox.reason,
+            meters=len(self.plan.meters),
+            meters_silent=self.poller.meters_silent,
+            counters=self._counters(),
+        )
+
+    def _counters(self) -> dict[str, int]:
+        link: Mapping[str, int] = {}
+        if self.uplink is not None:
+            link = {**self.uplink.counters, **{f"mqtt_{k}": n for k, n in self.uplink.session.counters.items()}}
+        outbox = {f"outbox_{name}": number for name, number in self.outbox.counters.items()}
+        return {**self.poller.counters, **outbox, **self.ledger.counters, **link}
+
+    def _started(self) -> str:
+        return f"metergate {self._version}, plan {self.plan.version} with {len(self.plan.meters)} meters"
+
+    async def _write_health(self) -> None:
+        while True:
+            self._save(self.health())
+            await self._clock.sleep(self.settings.health_interval_s)
+
+    def _save(self, health: Health) -> None:
+        """Write health.json beside the outbox in one piece; a disk that refuses is told by the report itself."""
+        path = health_path(self.settings)
+        fresh = path.with_suffix(".new")
+        with suppress(OSError):
+            fresh.write_bytes(encode(health))
+            os.replace(fresh, path)
+
+
+def health_path(settings: GatewaySettings) -> Path:
+    """Return where the gateway writes how it is, for operators and for a demo without a broker."""
+    return settings.outbox.parent / "health.json"
+
+
+async def run_gateway(
+    settings: GatewaySettings,
+    plan: Plan,
+    *,
+    broker: BrokerSettings,
+    clock: Clock,
+    stop: asyncio.Event,
+    rng: random.Random | None = None,
+) -> None:
+    """Run a gateway until `stop` is set. rng: all its chance (back-off, names of epochs); from the system when None.
+
+    Raises: OutboxTaken.
+    """
+    gateway = Gateway(settings, plan, broker=broker, clock=clock, rng=rng or random.Random(secrets.randbits(64)))
+    work = asyncio.ensure_future(gateway.run())
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+    _log.info("gateway ended", gateway=plan.gateway, waiting=gateway.outbox.held.count)
+
+
+def _our_version() -> str:
+    try:
+        return version("metergate")
+    except PackageNotFoundError:
+        return "0"
