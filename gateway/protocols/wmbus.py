@@ -197,11 +197,13 @@ def _extended_link(payload: bytes, address: bytes, key: bytes | None) -> tuple[b
     if session[3] >> 5 != _CTR_MODE:
         raise ChecksumError("payload CRC of the extended link layer is wrong", payload, sort="crc")
     if key is None:
-        raise FrameError("the link layer is encrypted and no key is known", payload, sort="key", also=("encrypted",))
+        raise FrameError(
+            "the link layer is encrypted and no key is known", payload, sort="key", also=("encrypted", "key_missing")
+        )
     plain = _aes_ctr(key, address + payload[1:2] + session + bytes(3), crc + inner)
     if not _payload_crc_fits(plain[:2], plain[2:]):
         text = "the key does not fit: the payload CRC of the decrypted data is wrong"
-        raise FrameError(text, payload, sort="key", also=("decryption", "crc"))
+        raise FrameError(text, payload, sort="key", also=("decryption", "key_wrong", "crc"))
     return plain[2:], address, True
 
 

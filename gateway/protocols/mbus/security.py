@@ -62,11 +62,13 @@ def open_data(data: bytes, configuration: int, *, address: bytes, access_no: int
         text = f"{len(data)} bytes of data, {size} are said to be encrypted"
         raise FrameError(text, data, sort="length", also=("key",))
     if key is None:
-        raise FrameError("the data are encrypted (mode 5) and no key is known", data, sort="key", also=("encrypted",))
+        raise FrameError(
+            "the data are encrypted (mode 5) and no key is known", data, sort="key", also=("encrypted", "key_missing")
+        )
     plain = _aes_cbc(key, initial_vector(address, access_no), encrypting=False, data=data[:size])
     if plain[:2] != PLAIN_PREFIX:
         text = "the key does not fit: the decrypted data do not begin with 2F 2F"
-        raise FrameError(text, data, sort="key", also=("decryption", "checksum"))
+        raise FrameError(text, data, sort="key", also=("decryption", "key_wrong", "checksum"))
     return Plain(plain + data[size:], True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 _MINUTE, _HOUR, _DAY = Decimal(60), Decimal(3600), Decimal(86400)
@@ -271,6 +272,7 @@ def base_unit(vib: bytes, text: str = "") -> tuple[Unit, bytes]:
     return PRIMARY.get(first & 0x7F, RESERVED), vib[1:]
 
 
+@lru_cache(maxsize=1024)
 def meaning(vib: bytes, text: str = "") -> Meaning:
     """Read a whole VIB (see `base_unit`)."""
     base, vifes = base_unit(vib, text)
