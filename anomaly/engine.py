@@ -203,6 +203,7 @@ class Engine:
     def _late(self, shard: Shard, rows: Rows, since: Rows, now_s: int) -> None:
         """Fold the days of late meters again, withdraw what they disprove, judge the last day anew."""
         self._withdraw_events(shard, rows, since, now_s)
+        self._withdraw_silence(shard, rows, now_s)
         first = np.maximum((since - 1) // shard.per_day, shard.first_day)
         for day in range(int(first.min()), shard.day + 1):
             part = rows[first <= day]
@@ -354,8 +355,7 @@ class Engine:
         for shard in self.shards:
             front = shard.grid.frontier
             silent[shard.rows] = (front - shard.grid.seen) * shard.slot_s / 3600.0
-            ends = shard.grid.time_of(shard.grid.seen) + 2 * shard.slot_s >= self._until[shard.rows]
-            watched[shard.rows] = (shard.grid.seen >= 0) & ~ends
+            watched[shard.rows] = (shard.grid.seen >= 0) & (shard.grid.time_of(front) < self._until[shard.rows])
         silent = np.where(watched, silent, 0.0)
         down = self._outages(silent, watched, now_s)
         for shard in self.shards:
@@ -364,7 +364,6 @@ class Engine:
             verdict = comms_loss.comms_loss(silent[shard.rows], min_hours=limit)
             verdict.on &= ~down[shard.rows]
             at = int(shard.grid.time_of(shard.grid.frontier))
-            self._withdraw_silence(shard, limit, now_s)
             self._apply(shard, "comms_loss", np.arange(shard.rows.size), verdict, at, now_s, slots=shard.grid.seen)
 
     def _outages(self, silent: NDArray[Any], watched: NDArray[np.bool_], now_s: int) -> NDArray[np.bool_]:
@@ -384,18 +383,17 @@ class Engine:
         )
         return down
 
-    def _withdraw_silence(self, shard: Shard, limit: NDArray[np.float64], now_s: int) -> None:
+    def _withdraw_silence(self, shard: Shard, rows: Rows, now_s: int) -> None:
         """A loss whose gap late data have filled never was one."""
-        number, grid = self.shards.index(shard), shard.grid
-        for finding in self.book.open_of("comms_loss"):
-            if self.home[finding.row] != number:
-                continue
-            row = int(self.place[finding.row])
-            first = max(finding.slot, grid.first)
+        grid, fleet = shard.grid, dict(zip(shard.rows[rows].tolist(), rows.tolist(), strict=True))
+        for finding in self.book.open_among(fleet):
             last = (finding.at_s - grid.shape.origin_s) // shard.slot_s
-            read = np.flatnonzero(grid.raw[first - grid.first : last + 1 - grid.first, row] != MISSING)
-            gaps = np.diff(np.concatenate([[0], read, [last - first]]))
-            if gaps.size and gaps.max() * shard.slot_s / 3600 < 0.75 * limit[row]:
+            if finding.kind != "comms_loss" or finding.slot < grid.first or last <= finding.slot:
+                continue
+            row = fleet[finding.row]
+            cells = grid.raw[finding.slot - grid.first : last + 1 - grid.first, row]
+            gaps = np.diff(np.concatenate([np.flatnonzero(cells != MISSING), [last - finding.slot]]))
+            if gaps.max(initial=0) < 0.75 * (last - finding.slot):
                 self.book.withdraw(finding, now_s)
 
 
@@ -405,12 +403,14 @@ DAILY_RULES: Final = (
     "long_zero",
     "leak_continuous",
     "leak_floor",
+    "burst",
     "leak_daily",
     "micro_leak",
     "leak_intermittent",
     "tamper_drop",
     "high_use",
     "month_over_limit",
+    "month_over_first",
     "drift",
     "over_range",
 )

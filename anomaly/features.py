@@ -32,6 +32,7 @@ HOURLY: Final = (
     "night",
     "active",
     "seen",
+    "steady",
 )
 """Features of a day of hours, in the unit of the meter unless said otherwise.
 
@@ -39,7 +40,8 @@ total: consumption of the day; NaN when more than 4 hours are unknown. known: [h
 known and without consumption. peak: largest hour. minK: smallest consumption of K hours in a row that end on this
 day; NaN when fewer than 8 such windows are known. lowK: their lower quartile. mid1: median hour. held6: largest flow
 that was held for 6 hours. back: sum of reverse steps (negative). night: 00:00-05:00. active, seen: bit h is set when
-the hour that starts at h:00 had consumption / is known.
+the hour that starts at h:00 had consumption / is known. steady: [hours] longest run of hours with the same flow, as a
+leak makes them and a boiler does not.
 """
 DAILY: Final = ("total", "known", "back")
 """Features of a meter that is read once a day (or less often than hourly); known: 1 when read on both midnights."""
@@ -82,6 +84,7 @@ def fold_hours(use: Floats, span: NDArray[np.uint8], quiet: Floats) -> dict[str,
     )
     bits = (1 << np.minimum(np.arange(full), 23)).astype(np.int32)[:, None]
     out["active"] = np.bitwise_or.reduce(np.where(active, bits, 0), axis=0)
+    out["steady"] = _steady(filled, quiet, full)
     out["seen"] = np.bitwise_or.reduce(np.where(known, bits, 0), axis=0)
     return out
 
@@ -110,6 +113,21 @@ def _held(hours: Floats, width: int, rows: int) -> Floats:
     for back in range(1, width):
         np.minimum(low, hours[width - 1 - back : hours.shape[0] - back], out=low)
     return _largest(low[-rows:])
+
+
+def _steady(hours: Floats, quiet: Floats, rows: int) -> Floats:
+    """Longest run of hours whose flow stays within 15 % or one count, for runs that end on the day."""
+    best = np.zeros(hours.shape[1], np.int16)
+    run = np.zeros(hours.shape[1], np.int16)
+    with np.errstate(invalid="ignore"):
+        for i in range(1, hours.shape[0]):
+            now, before = hours[i], hours[i - 1]
+            same = (before > quiet) & (now > quiet)
+            same &= np.abs(now - before) <= np.maximum(2.1 * quiet, 0.15 * np.maximum(now, before))
+            run = np.where(same, run + 1, 0)
+            if i >= hours.shape[0] - rows:
+                np.maximum(best, run, out=best)
+    return np.where(best > 0, best + 1, 0).astype(hours.dtype)
 
 
 def _largest(values: Floats) -> Floats:

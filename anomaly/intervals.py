@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.quantities import MICRO
-from metering.steps import LimitArrays, Step, is_plain, level_change_many, relate_many
+from metering.steps import LimitArrays, Step, goes_on, is_plain, large_many, level_change_many, relate_many
 
 MISSING: Final = np.iinfo(np.int64).min
 """Raw slot without a reading."""
@@ -29,6 +29,8 @@ NO_CODE: Final = -1
 """Code of a slot without a reading; the other codes are `Step`."""
 LARGEST: Final = 4 * 10**15
 """[micro] larger indexes are held as this: no counter shows them, and their products would leave int64."""
+HELD_BIT: Final = 128
+"""Bit in `flags` of a slot that was accepted only because of a later reading, so it is no anchor."""
 FILL_LIMIT_S: Final = 86_400
 """[s] across a longer silence the mean consumption is not spread over the cells: they stay NaN."""
 
@@ -66,14 +68,15 @@ class Machine:
     held_slot: NDArray[np.int32]
     held_time: NDArray[np.int64]
     scale: NDArray[np.int8]
+    held_code: NDArray[np.int8]
 
     @classmethod
     def fresh(cls, meters: int) -> Machine:
         """State of meters that were never read."""
         values = [np.zeros(meters, np.int64) for _ in range(4)]
         slots = [np.full(meters, -1, np.int32) for _ in range(2)]
-        scale = np.zeros(meters, np.int8)
-        return cls(values[0], slots[0], values[1], values[2], slots[1], values[3], scale)
+        codes = [np.zeros(meters, np.int8) for _ in range(2)]
+        return cls(values[0], slots[0], values[1], values[2], slots[1], values[3], codes[0], codes[1])
 
     def take(self, rows: Rows) -> Machine:
         """Copy of the state of some meters."""
@@ -186,6 +189,7 @@ class Grid:
         slots = np.arange(self.first, self.first + depth, dtype=np.int64)
         fixed = slots.reshape(-1, 1) < self._dirty[rows].astype(np.int64)
         strong = (code >= Step.NONE) & (code <= Step.REVERSE) & fixed
+        strong &= (self.flags[:depth, rows] & HELD_BIT) == 0
         found = strong.any(axis=0)
         at = depth - 1 - np.argmax(strong[::-1], axis=0)
         machine = self._base.take(rows)
@@ -221,6 +225,7 @@ class Grid:
             return  # never passed before: already empty
         cells = rows[active]
         self.code[at, cells], self.use[at, cells], self.span[at, cells] = NO_CODE, np.nan, 0
+        self.flags[at, cells] &= ~np.uint8(HELD_BIT)
 
     def _column(
         self,
@@ -232,25 +237,24 @@ class Grid:
         times: Rows,
         has: NDArray[np.bool_],
     ) -> None:
-        """One slot of all rows: accept plain steps, hold jumps, confirm or drop what was held."""
+        """One slot of all rows: settle what is held, accept plain steps, hold large ones and jumps."""
         at = slot - self.first
-        known = machine.slot >= 0
+        known = has & (machine.slot >= 0)
         codes, moved = relate_many(machine.value, value, times - machine.time, limits, machine.scale)
-        plain = has & known & is_plain(codes)
-        exchanged = has & known & (machine.time < self.replaced[names]) & (times >= self.replaced[names])
-        if exchanged.any():
-            plain &= ~exchanged
+        exchanged = known & (machine.time < self.replaced[names]) & (times >= self.replaced[names])
+        held = np.flatnonzero(known & (machine.held_slot >= 0) & ~exchanged)
+        if held.size:
+            self._settle(names, machine, limits, held, value, times, codes, moved)
+        plain = known & is_plain(codes) & ~exchanged
+        large = plain & (machine.scale == 0)
+        large &= large_many(machine.value, value, times - machine.time, limits, codes)
+        plain &= ~large
         rest = has & ~plain
         out = np.where(plain, codes, NO_CODE).astype(np.int8)
-        self._drop_held(names, machine, plain)
         if rest.any():
-            self._jumps(names, machine, limits, slot, value, times, rest, exchanged, out, plain, moved)
-        self._accept(names, machine, slot, plain, out, moved)
-        jitter = out == Step.JITTER
-        keep = plain & ~jitter
-        machine.value = np.where(keep, value, machine.value)
-        machine.slot = np.where(plain, np.int32(slot), machine.slot)
-        machine.time = np.where(plain, times, machine.time)
+            self._jumps(names, machine, limits, slot, value, times, rest, exchanged, codes, out, plain, moved)
+        self._accept(names, machine, slot, plain, moved)
+        self._move(machine, plain, slot, value, times, out)
         self.seen[names] = np.where(has, np.maximum(self.seen[names], slot), self.seen[names])
         if names.size == self.meters:
             self.code[at] = np.where(has, out, self.code[at])
@@ -259,6 +263,72 @@ class Grid:
         odd = np.flatnonzero(has & (out > Step.FORWARD) & (out != Step.PENDING))
         if odd.size:
             self.marks.append((names[odd], np.full(odd.size, slot, np.int64), out[odd]))
+
+    def _move(
+        self, machine: Machine, plain: NDArray[np.bool_], slot: int, value: Rows, times: Rows, out: NDArray[np.int8]
+    ) -> None:
+        """Accepted readings become the level that the next one is held against; jitter keeps the higher one."""
+        machine.value = np.where(plain & (out != Step.JITTER), value, machine.value)
+        machine.slot = np.where(plain, np.int32(slot), machine.slot)
+        machine.time = np.where(plain, times, machine.time)
+
+    def _settle(
+        self,
+        names: Rows,
+        machine: Machine,
+        limits: LimitArrays,
+        held: Rows,
+        value: Rows,
+        times: Rows,
+        codes: NDArray[np.int8],
+        moved: Rows,
+    ) -> None:
+        """Decide what this reading makes of the held one: one bad value, or believed after all."""
+        old, mid, new, kind = machine.value[held], machine.held[held], value[held], machine.held_code[held]
+        plain = is_plain(codes[held])
+        part, scale = limits.take(held), machine.scale[held]
+        onward, _ = relate_many(mid, new, times[held] - machine.held_time[held], part, scale)
+        up, down, jump = goes_on(kind), kind == Step.REVERSE, kind == Step.PENDING
+        believed = up & (goes_on(onward) | ~plain)
+        believed |= down & ~(plain & (new >= old))
+        believed |= jump & plain & (old <= mid) & (mid <= new)
+        bad = plain & ~believed
+        self._drop_held(names, machine, _mask(value.size, held[bad]))
+        rows = held[believed]
+        if rows.size:
+            self._believe(names, machine, rows)
+            codes[rows], moved[rows] = relate_many(
+                machine.value[rows],
+                value[rows],
+                times[rows] - machine.time[rows],
+                limits.take(rows),
+                machine.scale[rows],
+            )
+
+    def _believe(self, names: Rows, machine: Machine, rows: Rows) -> None:
+        """Accept held readings with their own consumption."""
+        kind = machine.held_code[rows]
+        code = np.where(kind == Step.PENDING, Step.OVER_RANGE, kind).astype(np.int8)
+        self._mark(names[rows], machine.held_slot[rows], code)
+        moved = machine.held[rows] - machine.value[rows]
+        moved = np.where(code == Step.ROLLOVER, moved + self.limits.capacity[names[rows]], moved)
+        amount = moved / MICRO / 10.0 ** machine.scale[rows]
+        self._write(names[rows], machine.held_slot[rows], machine.slot[rows], amount)
+        at = machine.held_slot[rows] - self.first
+        inside = at >= 0
+        self.flags[at[inside], names[rows][inside]] |= HELD_BIT
+        machine.value[rows], machine.time[rows] = machine.held[rows], machine.held_time[rows]
+        machine.slot[rows], machine.held_slot[rows] = machine.held_slot[rows], -1
+
+    def _write(self, names: Rows, slots: Rows, since: Rows, amount: Floats) -> None:
+        """Write one amount into the cells behind each slot, meter by meter number."""
+        gap = slots - since
+        ok = np.flatnonzero((gap >= 1) & (gap <= self._fill))
+        for back in range(int(gap[ok].max(initial=0))):
+            part = ok[(gap[ok] > back) & (slots[ok] - back >= self.first)]
+            at = slots[part] - back - self.first
+            self.use[at, names[part]] = amount[part] / gap[part]
+            self.span[at, names[part]] = np.minimum(gap[part], 255)
 
     def _drop_held(self, names: Rows, machine: Machine, mask: NDArray[np.bool_]) -> None:
         """What was held is disproved by a reading that fits the old level: one bad value."""
@@ -285,11 +355,12 @@ class Grid:
         times: Rows,
         rest: NDArray[np.bool_],
         exchanged: NDArray[np.bool_],
+        codes: NDArray[np.int8],
         out: NDArray[np.int8],
         plain: NDArray[np.bool_],
         moved: Rows,
     ) -> None:
-        """First readings, recorded exchanges, and jumps: few rows, so they are handled by number."""
+        """First readings, recorded exchanges, large steps and jumps: few rows, so they are handled by number."""
         hit = np.flatnonzero(rest)
         first = hit[machine.slot[hit] < 0]
         self._restart(machine, first, value, times, slot)
@@ -310,6 +381,7 @@ class Grid:
         self._drop_held(names, machine, _mask(rest.size, pending))
         machine.held[pending], machine.held_time[pending] = value[pending], times[pending]
         machine.held_slot[pending] = slot
+        machine.held_code[pending] = np.where(is_plain(codes[pending]), codes[pending], Step.PENDING)
         out[pending] = Step.PENDING
         odd = hit[out[hit] == NO_CODE]
         out[odd] = Step.CONFLICT
@@ -358,9 +430,7 @@ class Grid:
         machine.value[rows], machine.time[rows], machine.slot[rows] = value[rows], times[rows], slot
         machine.held_slot[rows] = -1
 
-    def _accept(
-        self, names: Rows, machine: Machine, slot: int, plain: NDArray[np.bool_], out: NDArray[np.int8], moved: Rows
-    ) -> None:
+    def _accept(self, names: Rows, machine: Machine, slot: int, plain: NDArray[np.bool_], moved: Rows) -> None:
         """Write consumption into the cells that the accepted steps cover."""
         at = slot - self.first
         gap = slot - machine.slot
@@ -373,13 +443,10 @@ class Grid:
             self.span[at] = np.where(near, 1, self.span[at])
         else:
             self.use[at, names[near]], self.span[at, names[near]] = amount[near], 1
-        wide = np.flatnonzero(plain & (gap > 1) & (gap <= self._fill))
+        wide = np.flatnonzero(plain & (gap > 1))
         if wide.size:
-            for back in range(int(gap[wide].max())):
-                part = wide[(gap[wide] > back)]
-                if at - back >= 0:
-                    self.use[at - back, names[part]] = amount[part] / gap[part]
-                    self.span[at - back, names[part]] = np.minimum(gap[part], 255)
+            slots = np.full(wide.size, slot, np.int64)
+            self._write(names[wide], slots, machine.slot[wide].astype(np.int64), amount[wide])
 
     # --- what rules read -------------------------------------------------------------------------------------------
 

@@ -27,7 +27,27 @@ def daily_verdicts(view: View, excluded: Flags) -> dict[str, Verdict]:
     out |= _level(view, excluded)
     if view.shard.hourly:
         out |= _leaks(view)
+    else:
+        out |= _daily_leaks(view)
     return out
+
+
+def _daily_leaks(view: View) -> dict[str, Verdict]:
+    fluid, total = ~view.of(view.shard.electric), view.history("total")
+    business = np.isin(view.of(view.shard.table.customer_class), BUSINESS)
+    shift = leak.daily_shift(
+        total,
+        peers=view.peers,
+        festival=view.festival(HISTORY, before=5, after=8),
+        min_rate=view.value("leak.min_rate"),
+        max_ratio=view.value("leak.daily_max_ratio"),
+        min_score=view.shard.thresholds.number("leak.daily_min_score"),
+        days=7,
+    )
+    burst = leak.daily_burst(
+        total, min_rate=0.5 * view.value("burst.min_share") * view.of(view.shard.table.qmax), min_ratio=2.0
+    )
+    return {"leak_daily": _only(shift, fluid & ~business), "burst": _only(burst, fluid & ~business)}
 
 
 def _leaks(view: View) -> dict[str, Verdict]:
@@ -41,9 +61,7 @@ def _leaks(view: View) -> dict[str, Verdict]:
             lower,
             hours=hours,
             resolution=view.of(view.shard.table.resolution),
-            peers=_peer_share(
-                view, known_more(smallest[-1], view.of(view.shard.still_hour)), ~np.isnan(smallest[-1])
-            ),
+            peers=_peer_share(view, f"min{hours}"),
             prior=view.value("leak.prior"),
             min_rate=view.value("leak.min_rate"),
             min_score=view.value("leak.min_score"),
@@ -65,16 +83,20 @@ def _leaks(view: View) -> dict[str, Verdict]:
     )
     out["micro_leak"] = leak.micro(
         view.history("min3"),
+        view.history("low3"),
         hours=3,
         resolution=view.of(view.shard.table.resolution),
         min_days=view.value("leak.micro_days"),
+        flatness=view.value("leak.flatness"),
         applies=fluid & (view.of(view.shard.table.customer_class) == HOME),
     )
     out["leak_intermittent"] = _only(
         leak_intermittent.intermittent(
             view.history("active", 35),
             view.history("seen", 35),
-            recent_days=7,
+            view.history("steady", 35),
+            recent_days=8,
+            min_run=view.value("leak_intermittent.min_run"),
             max_habit=view.value("leak_intermittent.max_habit"),
             min_hours=view.value("leak_intermittent.min_hours"),
             min_days=view.value("leak_intermittent.min_days"),
@@ -134,13 +156,19 @@ def _level(view: View, excluded: Flags) -> dict[str, Verdict]:
         ),
         "month_over_limit": high_use.month_over_limit(
             total,
-            month_limit=view.value("high_use.absolute_limit"),
-            applies=view.value("high_use.absolute_limit") > 0,
+            month_limit=view.value("high_use.household_second"),
+            applies=view.value("high_use.household_second") > 0,
+        ),
+        "month_over_first": high_use.month_over_limit(
+            total,
+            month_limit=view.value("high_use.household_first"),
+            applies=view.value("high_use.household_first") > 0,
         ),
         "tamper_drop": _only(
             tamper.drop(
-                total,
+                np.where(view.festival(HISTORY, before=10, after=13)[:, None], np.nan, total),
                 peers=peers,
+                min_ratio=view.value("tamper.min_ratio"),
                 still_below=view.of(view.shard.still_hour),
                 max_ratio=view.value("tamper.max_ratio"),
                 max_spread=view.value("tamper.max_spread"),
@@ -169,17 +197,15 @@ def _level(view: View, excluded: Flags) -> dict[str, Verdict]:
     return out
 
 
-def _peer_share(view: View, flags: Flags, known: Flags) -> NDArray[Any]:
-    """Share of each meter's group that is flagged today, without the meter itself being able to decide it alone."""
-    groups = view.of(view.shard.group)
-    if view.meters < len(view.shard.table):
-        smallest = view.shard.history("min1", view.day, 1)[0]
-        flags, known = known_more(smallest, view.shard.still_hour), ~np.isnan(smallest)
-    whole = view.shard.group
-    count = np.bincount(whole[known], minlength=view.shard.groups)
-    hits = np.bincount(whole[known & flags], minlength=view.shard.groups)
+def _peer_share(view: View, name: str) -> NDArray[Any]:
+    """Share of each meter's group that had no still window today; 0 for a group too small to say."""
+    shard = view.shard
+    smallest = shard.history(name, view.day, 1)[0]
+    restless, known = known_more(smallest, shard.still_hour), ~np.isnan(smallest)
+    count = np.bincount(shard.group[known], minlength=shard.groups)
+    hits = np.bincount(shard.group[known & restless], minlength=shard.groups)
     share = np.where(count >= 20, hits / np.maximum(count, 1), 0.0)
-    return np.asarray(share[groups])
+    return np.asarray(share[view.of(shard.group)])
 
 
 def _either(left: Verdict, right: Verdict) -> Verdict:

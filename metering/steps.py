@@ -7,8 +7,9 @@ meaning: `classify` for one step, `classify_many` for numpy int64 arrays; a test
     before ──elapsed_s──► after ──following_s──► following (optional: the next index, which confirms a jump)
 
 A step that flow cannot explain is never booked at once: without the following index it is PENDING ("hold until
-confirmed"); with it, it is a TRANSIENT (the next index fits the old level: one bad value) or a change of level, which
-is then named RESET, EXCHANGE, UNIT_CHANGE or OVER_RANGE.
+confirmed"); with it, it is a TRANSIENT (the next index goes back to the old level: one bad value) or a change of
+level, which is then named RESET, EXCHANGE, UNIT_CHANGE or OVER_RANGE. A large step that flow could explain is believed
+unless the next index takes it back.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Step(IntEnum):
     UNIT_CHANGE = 8
     """The level is the old one times 10ⁿ: unit or multiplier was changed."""
     OVER_RANGE = 9
-    """More than the meter can pass, confirmed by the next index."""
+    """More than the meter can pass, and the next index goes on from there. The consumption is given only when the
+    next index is within what could pass since `before` (a short peak)."""
     CONFLICT = 10
     """No time passed and the indexes differ."""
     PENDING = 11
@@ -72,7 +74,7 @@ class StepLimits:
 
     capacity: [micro] the index at which the counter is 0 again (10^digits). resolution: [micro] one count of the
     last digit sent. max_flow: [micro/h] what counts as possible flow (Qmax times a margin). jitter: [micro] largest
-    fall that is rounding. reverse_hours: [h] a fall is believed as reverse flow up to max_flow times this time.
+    fall that is rounding. sure_flow: [micro/h] up to here a step is believed without the next index. reverse_hours: [h] a fall is believed as reverse flow up to max_flow times this time.
     small: [micro] a level at or below this after a fall is a RESET. scale_tolerance: share of `before` by which a
     level may miss the exact power of ten and still be a UNIT_CHANGE.
     """
@@ -81,6 +83,7 @@ class StepLimits:
     resolution: int
     max_flow: int
     jitter: int
+    sure_flow: int
     reverse_hours: int = 48
     small: int = 0
     scale_tolerance: float = 0.2
@@ -93,18 +96,21 @@ def limits_of(
     qmax: int,
     over_factor: float = 1.5,
     jitter_counts: int = 2,
+    sure_share: float = 0.15,
     reverse_hours: int = 48,
 ) -> StepLimits:
     """Limits from master data. digits: integer digits. resolution, qmax: [micro], [micro/h].
 
     over_factor: how far above Qmax a meter may still count (EN 1359 and ISO 4064 meters pass Qmax for short times).
+    sure_share: of that flow, up to which one index is believed without the next (homes rarely pass 15 %).
     Raises: ValueError for a resolution, Qmax or number of digits that no meter has.
     """
     if not 1 <= digits <= 12 or resolution <= 0 or qmax <= 0:
         raise ValueError(f"digits {digits}, resolution {resolution}, qmax {qmax}: digits 1-12, the others above 0")
     capacity = 10**digits * 1_000_000
+    flow = int(qmax * over_factor)
     return StepLimits(
-        capacity, resolution, int(qmax * over_factor), jitter_counts * resolution, reverse_hours, 2 * resolution
+        capacity, resolution, flow, jitter_counts * resolution, int(flow * sure_share), reverse_hours, 2 * resolution
     )
 
 
@@ -163,13 +169,37 @@ def classify(
     if before is None:
         return StepResult(Step.NONE, None)
     plain = relate(before, after, elapsed_s, limits)
-    if plain.step is not Step.PENDING or following is None:
+    if following is None:
         return plain
-    if relate(before, following, elapsed_s + following_s, limits).step in PLAIN:
-        return StepResult(Step.TRANSIENT, None)
+    again = relate(before, following, elapsed_s + following_s, limits)
+    if plain.step is not Step.PENDING:
+        bad = _taken_back(before, after, elapsed_s, following, following_s, limits)
+        return StepResult(Step.TRANSIENT, None) if bad else plain
+    if again.step in PLAIN:
+        peak = before <= after <= following
+        return StepResult(Step.OVER_RANGE, after - before) if peak else StepResult(Step.TRANSIENT, None)
     change = level_change(before, after, elapsed_s, limits)
     confirmed = relate(after, following, following_s, scaled(limits, change.scale)).step in PLAIN
     return change if confirmed else StepResult(Step.TRANSIENT, None)
+
+
+def _taken_back(
+    before: int, after: int, elapsed_s: int, following: int, following_s: int, limits: StepLimits
+) -> bool:
+    """True when a large step (or a rollover) is undone by the next index, so that `after` was a bad value."""
+    step = relate(before, after, elapsed_s, limits).step
+    large = step is Step.ROLLOVER or abs(after - before) > sure(limits, elapsed_s)
+    back = relate(before, following, elapsed_s + following_s, limits).step
+    if not large or step not in (Step.FORWARD, Step.REVERSE, Step.ROLLOVER) or back not in PLAIN:
+        return False
+    if step is Step.REVERSE:
+        return following >= before
+    return relate(after, following, following_s, limits).step not in (Step.FORWARD, Step.ROLLOVER, Step.JITTER)
+
+
+def sure(limits: StepLimits, elapsed_s: int) -> int:
+    """[micro] of a step that needs no second index to be believed."""
+    return limits.sure_flow * min(elapsed_s, YEAR_S) // 3600 + 2 * limits.resolution
 
 
 def scaled(limits: StepLimits, scale: int) -> StepLimits:
@@ -178,7 +208,7 @@ def scaled(limits: StepLimits, scale: int) -> StepLimits:
         return limits
     factor: int = 10 ** abs(scale)
     flow = limits.max_flow * factor if scale > 0 else -(-limits.max_flow // factor)
-    return replace(limits, max_flow=flow)
+    return replace(limits, max_flow=flow, sure_flow=flow)
 
 
 def _is_scaled(before: int, after: int, can: int, scale: int, limits: StepLimits) -> bool:
@@ -203,6 +233,7 @@ class LimitArrays:
     resolution: Ints
     max_flow: Ints
     jitter: Ints
+    sure_flow: Ints
     reverse_hours: Ints
     small: Ints
     scale_tolerance: float = 0.2
@@ -214,6 +245,7 @@ class LimitArrays:
             self.resolution[rows],
             self.max_flow[rows],
             self.jitter[rows],
+            self.sure_flow[rows],
             self.reverse_hours[rows],
             self.small[rows],
             self.scale_tolerance,
@@ -226,7 +258,7 @@ def limit_arrays(limits: list[StepLimits]) -> LimitArrays:
     def column(name: str) -> Ints:
         return np.array([getattr(item, name) for item in limits], dtype=np.int64)
 
-    names = ("capacity", "resolution", "max_flow", "jitter", "reverse_hours", "small")
+    names = ("capacity", "resolution", "max_flow", "jitter", "sure_flow", "reverse_hours", "small")
     columns = {name: column(name) for name in names}
     return LimitArrays(**columns, scale_tolerance=limits[0].scale_tolerance if limits else 0.2)
 
@@ -303,18 +335,39 @@ def classify_many(
 ) -> tuple[Codes, Ints, Codes]:
     """`classify` for arrays: codes, consumption [micro] (0 where unknown), powers of ten."""
     codes, moved = relate_many(before, after, elapsed_s, limits)
+    again, _ = relate_many(before, following, elapsed_s + following_s, limits)
+    plain, back = is_plain(codes), is_plain(again) & has_following
+    onward, _ = relate_many(after, following, following_s, limits)
+    taken = back & large_many(before, after, elapsed_s, limits, codes)
+    taken &= np.where(codes == Step.REVERSE, following >= before, ~goes_on(onward))
+    peak = (codes == Step.PENDING) & back & (before <= after) & (after <= following)
+    one_bad = taken | ((codes == Step.PENDING) & back & ~peak)
     scales = np.zeros(codes.shape, np.int8)
-    rows = np.flatnonzero((codes == Step.PENDING) & has_following)
+    rows = np.flatnonzero((codes == Step.PENDING) & has_following & ~back)
     if rows.size:
-        part = limits.take(rows)
-        b, a, f = before[rows], after[rows], following[rows]
-        again, _ = relate_many(b, f, elapsed_s[rows] + following_s[rows], part)
+        part, b, a = limits.take(rows), before[rows], after[rows]
         change, scale = level_change_many(b, a, elapsed_s[rows], part)
-        confirm, _ = relate_many(a, f, following_s[rows], part, scale)
-        change[~is_plain(confirm) | is_plain(again)] = Step.TRANSIENT
+        confirm, _ = relate_many(a, following[rows], following_s[rows], part, scale)
+        change[~is_plain(confirm)] = Step.TRANSIENT
         scale[change != Step.UNIT_CHANGE] = 0
         codes[rows], scales[rows] = change, scale
+    codes[one_bad], codes[peak] = Step.TRANSIENT, Step.OVER_RANGE
+    moved[peak] = (after - before)[peak]
+    moved[one_bad | ~(plain | peak)] = 0
     return codes, moved, scales
+
+
+def large_many(before: Ints, after: Ints, elapsed_s: Ints, limits: LimitArrays, codes: Codes) -> NDArray[np.bool_]:
+    """True for rollovers and for large steps: believed only when the next index does not take them back."""
+    believed = limits.sure_flow * np.minimum(elapsed_s, YEAR_S) // 3600 + 2 * limits.resolution
+    large: NDArray[np.bool_] = np.abs(after - before) > believed
+    return (large & ((codes == Step.FORWARD) | (codes == Step.REVERSE))) | (codes == Step.ROLLOVER)
+
+
+def goes_on(codes: Codes) -> NDArray[np.bool_]:
+    """True for steps that continue a level: FORWARD, ROLLOVER, JITTER."""
+    out: NDArray[np.bool_] = (codes == Step.FORWARD) | (codes == Step.ROLLOVER) | (codes == Step.JITTER)
+    return out
 
 
 def is_plain(codes: Codes) -> NDArray[np.bool_]:

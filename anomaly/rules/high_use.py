@@ -37,6 +37,8 @@ def high_use(
     above = np.count_nonzero(known_more(recent, np.maximum(1.5 * expected, high[None, :])), axis=0)
     on = known_more(now * 30, month_limit) & known_more(now, min_ratio * move)
     on &= known_more((now - move) * 30, 0.4 * month_limit) & (above >= days - 2)
+    worked = np.count_nonzero(known_more(usual, 0.1 * np.where(np.isnan(high), 0, high)), axis=0)
+    on &= known_more(now, 1.2 * high * np.maximum(move / np.maximum(habit, 1e-9), 1.0)) & (worked >= fewest_days)
     hold = known_more(total[-1], 1.5 * habit) | np.isnan(total[-1])
     back = np.full(on.shape, 24.0 * days)
     evidence = {

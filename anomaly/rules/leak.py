@@ -13,7 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from anomaly.statistics import Flags, Floats, count_known, known_less, known_more, quantiles, trailing_run
+from anomaly.statistics import (
+    Flags,
+    Floats,
+    count_known,
+    known_less,
+    known_more,
+    mean_known,
+    quantiles,
+    trailing_run,
+)
 from anomaly.verdict import Verdict
 
 
@@ -41,7 +50,7 @@ def continuous(
     still_below = np.maximum(0.5 * resolution, hours * min_rate - resolution)
     known = ~np.isnan(smallest)
     restless = known_more(smallest, still_below)
-    flat = restless & known_less(lower, flatness * smallest + 1.5 * resolution)
+    flat = restless & known_less(lower, flatness * smallest + 1.05 * resolution)
     streak = trailing_run(restless, known, neutral_unknown=True)
     flats = trailing_run(flat, known, neutral_unknown=True)
     habit = _habit(restless, known, streak, prior)
@@ -103,16 +112,69 @@ def floor_rise(
     return Verdict(on, hold, back, {"rate_per_h": rise, "floor_before": mid_before, "floor_now": low_now})
 
 
-def micro(smallest: Floats, *, hours: int, resolution: Floats, min_days: Floats, applies: Flags) -> Verdict:
-    """Flow without a stop for `min_days` days, however small.
+def micro(
+    smallest: Floats,
+    lower: Floats,
+    *,
+    hours: int,
+    resolution: Floats,
+    min_days: Floats,
+    flatness: Floats,
+    applies: Flags,
+) -> Verdict:
+    """Flow without a stop for `min_days` days, however small, and flat: it is the same under every idle hour.
 
     Source: Japanese microcomputer gas meters (30 days without a stop: micro-leak), which judge the meter's own hours.
     """
     known = ~np.isnan(smallest)
     restless = known_more(smallest, 0.5 * resolution)
+    flat = restless & known_less(lower, flatness * smallest + 1.05 * resolution)
     streak = trailing_run(restless, known, neutral_unknown=True)
     on = applies & (streak >= min_days) & (count_known(smallest) >= min_days)
+    on &= np.count_nonzero(flat, axis=0) >= 0.7 * min_days
     hold = restless[-1] | ~known[-1]
-    return Verdict(
-        on, hold, streak * 24.0, {"days_without_still_window": streak, "rate_per_h": _recent(smallest) / hours}
+    evidence = {"days_without_still_window": streak, "rate_per_h": _recent(smallest) / hours}
+    return Verdict(on, hold, streak * 24.0, evidence)
+
+
+def daily_shift(
+    total: Floats,
+    *,
+    peers: Floats,
+    festival: Flags,
+    min_rate: Floats,
+    max_ratio: Floats,
+    min_score: float,
+    days: int,
+    fewest_days: int = 14,
+) -> Verdict:
+    """A leak in daily indexes: the level rises at once, even the quietest days, and scatters no more than before.
+
+    total: [unit/d], [days, meters]. peers: movement of the group. min_rate: [unit/h]. max_ratio: more than this share
+    of the habit on top is high use, not a leak. min_score: rise over its standard error. days: looked at.
+    """
+    level = total / np.maximum(peers, 0.2)
+    recent = np.where(festival[-days:, None], np.nan, level[-days:])
+    before = level[: -days - 1]
+    mean_before, mean_now = mean_known(before, fewest=fewest_days), mean_known(recent, fewest=days - 1)
+    spread = np.sqrt(mean_known((before - mean_before) ** 2, fewest=fewest_days))
+    rise = mean_now - mean_before
+    score = rise / np.maximum(spread * np.sqrt(1.0 / days + 1.0 / 25), 1e-6)
+    median, high = quantiles(before, (0.5, 0.75), fewest=fewest_days)
+    lowest = quantiles(recent, (0.0,), fewest=days - 1)[0]
+    steady = np.sqrt(mean_known((recent - mean_now) ** 2, fewest=3))
+    on = known_more(score, min_score) & known_more(lowest, np.maximum(median, high - spread))
+    on &= (
+        known_more(rise / 24, min_rate) & known_less(rise, max_ratio * mean_before) & known_less(steady, 1.3 * spread)
     )
+    hold = known_more(level[-1], mean_before + 0.4 * rise) | np.isnan(level[-1])
+    evidence = {"rate_per_h": rise / 24, "score": score, "per_day_before": mean_before, "per_day": mean_now}
+    return Verdict(on, hold, np.full(on.shape, 24.0 * days), evidence)
+
+
+def daily_burst(total: Floats, *, min_rate: Floats, min_ratio: float, fewest_days: int = 7) -> Verdict:
+    """A burst in daily indexes: one day far above every day before. min_rate: [unit/h] over the whole day."""
+    top = quantiles(total[:-1], (1.0,), fewest=fewest_days)[0]
+    on = known_more(total[-1], np.maximum(24 * min_rate, min_ratio * top))
+    hold = known_more(total[-1], top)
+    return Verdict(on, hold, np.full(on.shape, 24.0), {"per_day": total[-1], "largest_day_before": top})

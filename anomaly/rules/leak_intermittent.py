@@ -1,7 +1,8 @@
 """Intermittent leak: hours that used to be still are no longer, again and again.
 
 Source: Neptune (flow in 50-95 of 96 quarter hours: intermittent). Counting restless hours of a day confuses guests
-with a dripping cistern; here only hours of the day count in which this meter stood still on nearly all earlier days.
+with a dripping cistern, and a boiler that starts its season with a leak; here only hours of the day count in which this
+meter stood still on nearly all earlier days, and only on days that hold a run of hours with one and the same flow.
 """
 
 from __future__ import annotations
@@ -18,17 +19,21 @@ from anomaly.verdict import Verdict
 def intermittent(
     active: Floats,
     seen: Floats,
+    steady: Floats,
     *,
     recent_days: int,
     max_habit: Floats,
     min_hours: Floats,
     min_days: Floats,
+    min_run: Floats,
     fewest_days: int = 10,
 ) -> Verdict:
-    """active, seen: bit h = the hour had consumption / is known, [days, meters], NaN before the first day.
+    """active, seen: bit h = the hour had consumption / is known, [days, meters], NaN before the first day. steady:
+    [hours] longest run of one flow per day.
 
     max_habit: an hour of the day is quiet when it was active on at most this share of the earlier days. min_hours:
-    quiet hours with consumption that make a day count. min_days: such days among the last `recent_days`.
+    quiet hours with consumption that make a day count. min_run: [hours] of one flow that make a day count. min_days:
+    such days among the last `recent_days`.
     """
     on_bits, seen_bits = _bits(active), _bits(seen)
     earlier = slice(0, active.shape[0] - recent_days)
@@ -41,10 +46,10 @@ def intermittent(
         quiet = (days >= fewest_days) & (on[earlier].sum(axis=0) <= max_habit * days)
         quiet_hours += quiet
         hits += (on * quiet).astype(np.int16)
-    marked = hits >= min_hours
+    marked = (hits >= min_hours) & (np.where(np.isnan(steady), 0, steady) >= min_run)
     now = marked[-recent_days:].sum(axis=0)
     usual = marked[earlier].mean(axis=0) if active.shape[0] > recent_days else np.ones(active.shape[1])
-    on = (now >= min_days) & (usual <= 0.15) & (quiet_hours >= min_hours + 2)
+    on = (now >= min_days) & (usual <= 0.12) & (quiet_hours >= min_hours + 2)
     hold = now >= np.maximum(min_days - 2, 1)
     first = recent_days - np.argmax(marked[-recent_days:], axis=0)
     total = hits[-recent_days:].sum(axis=0)

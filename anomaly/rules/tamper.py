@@ -19,6 +19,7 @@ def drop(
     peers: Floats,
     still_below: Floats,
     max_ratio: Floats,
+    min_ratio: Floats,
     max_spread: Floats,
     days: int,
     gap: int = 2,
@@ -26,17 +27,21 @@ def drop(
 ) -> Verdict:
     """total: [unit/d], [days, meters]. peers: movement of the group against its habit, [days, meters].
 
-    max_ratio: drop to at most this share. max_spread: of the earlier days (their 25 % quantile must lie above this
+    max_ratio: drop to at most this share, of the habit against peers and (nearly) of the plain habit, so that a boiler
+    that starts later than its neighbours' is no case. min_ratio: less than this is rest, not tampering. max_spread: of the earlier days (their 25 % quantile must lie above this
     share of their median), so that a meter whose use always wanders is not judged. days: [d] looked at.
     """
     level = total / np.maximum(peers, 0.05)
     before = level[: -days - gap]
     recent = level[-days:]
     habit, low, lowest = quantiles(before, (0.5, 0.25, 0.08), fewest=fewest_days)
-    now, high_now = quantiles(recent, (0.5, 0.85), fewest=days - 3)
+    now, high_now = quantiles(recent, (0.5, 0.85), fewest=days - 4)
+    plain_habit = quantiles(total[: -days - gap], (0.5,), fewest=fewest_days)[0]
+    plain_now = quantiles(total[-days:], (0.5,), fewest=days - 4)[0]
     used = np.count_nonzero(known_more(total[-days:], still_below), axis=0)
     ratio = now / np.where(known_more(habit, 0), habit, np.nan)
     on = known_less(ratio, max_ratio) & known_less(high_now, low) & known_less(now, 0.8 * lowest)
+    on &= known_more(ratio, min_ratio) & known_less(plain_now, 0.5 * (max_ratio + 1) * plain_habit)
     on &= known_more(low, max_spread * habit) & (used >= 0.6 * count_known(recent))
     hold = known_less(now, 0.5 * (1 + max_ratio) * habit) | np.isnan(now)
     back = np.full(on.shape, 24.0 * days)

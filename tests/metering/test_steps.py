@@ -89,6 +89,37 @@ def test_scaled_values_after_an_exchange_to_a_small_index_are_not_a_unit_change(
     assert step(1009.85, 0.05, 0.09).step is Step.EXCHANGE
 
 
+@pytest.mark.parametrize(("up", "back"), [(103.0, 100.1), (98.0, 100.1)])
+def test_large_step_that_the_next_index_takes_back_was_a_bad_value(up: float, back: float):
+    assert step(100.0, up, back).step is Step.TRANSIENT
+
+
+def test_zero_near_the_top_of_the_counter_is_a_rollover_only_when_the_next_index_goes_on_from_it():
+    assert step(99998.14, 0.0, 99998.18).step is Step.TRANSIENT
+    assert step(99998.14, 0.0, 0.05).step is Step.ROLLOVER
+
+
+def test_large_use_just_before_a_rollover_is_believed():
+    assert step(99998.0, 99999.9, 0.4).step is Step.FORWARD
+
+
+def test_large_step_is_believed_when_the_next_index_goes_on():
+    result = step(100.0, 103.0, 103.2)
+    assert (result.step, result.consumption) == (Step.FORWARD, 3 * M)
+
+
+def test_small_backflow_after_use_is_not_a_bad_value():
+    # 0.5 m³ in an hour is below 15 % of 6 m³/h: believed, and the next step is the reverse one
+    assert step(100.0, 100.5, 100.4).step is Step.FORWARD
+    assert step(100.5, 100.4).step is Step.REVERSE
+
+
+def test_short_peak_above_the_range_keeps_its_consumption():
+    # 8 m³ in one hour is above 1.5 Qmax, but 8.1 m³ in two hours is not
+    result = step(100.0, 108.0, 108.1)
+    assert (result.step, result.consumption) == (Step.OVER_RANGE, 8 * M)
+
+
 def test_two_values_at_one_time_conflict():
     assert step(5.0, 6.0, hours=0).step is Step.CONFLICT
     assert step(5.0, 5.0, hours=0).consumption == 0
