@@ -30,6 +30,8 @@ MAX_DEPTH: Final = 8
 
 _MAX_DIGITS: Final = 20  # int64 has 19 and a sign; a longer number is not a meter's
 
+_LAST_SEQ: Final = 2**62  # as `metering.messages.Seq`: what we acknowledge must be sayable, too
+
 _UP: Final = msgspec.json.Decoder(Up)
 _ROW: Final = msgspec.json.Decoder(Row)
 _BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -72,7 +74,13 @@ def decode(payload: bytes, max_bytes: int = MAX_PAYLOAD) -> Decoded:
     # the only text that our own encoder writes and that we refuse is NUL
     if up.v != VERSION or encode(up) != payload or b"\\u0000" in payload:
         return _decode_slowly(payload)
+    _check_last(up, len(up.rows))
     return Decoded(up, up.rows, True)
+
+
+def _check_last(up: Up, rows: int) -> None:
+    if up.seq + rows > _LAST_SEQ:
+        raise BrokenMessageError("schema", f"rows beyond number {_LAST_SEQ}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,7 @@ def _decode_slowly(payload: bytes) -> Decoded:
     up = _header(header)
     if len(rows) > MAX_ROWS:
         raise BrokenMessageError("rows", f"{len(rows)} rows; {MAX_ROWS} are allowed")
+    _check_last(up, len(rows))
     return Decoded(up, [_row(raw, value) for raw, value in rows], False)
 
 

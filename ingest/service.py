@@ -29,7 +29,7 @@ from registry.database import Database
 READY_KEY: Final = "ready."
 """Prefix of the registry's small fact with which an ingest process says how it is; its instance name follows."""
 
-_CLOSE_S: Final = 0.8
+_CLOSE_S: Final = 0.5  # three threads may hang in a dead database, and the end takes two seconds at most
 _RECEIVE_MAXIMUM: Final = 100
 _log = structlog.get_logger("ingest")
 

@@ -122,6 +122,8 @@ def test_a_bad_row_is_kept_raw_and_its_neighbours_go_on(row: str, reason: str) -
         (message(GOOD, seq="7"), "schema"),
         (message(GOOD, seq=None), "schema"),
         (message(GOOD, seq=2**63), "schema"),
+        (message(GOOD, seq=2**62), "schema"),
+        (encode(Up(1, "gw-1", "00ff00ff", 2**62, 1, 9, AT, [Reading("WM-1", AT, {"volume": 1})])), "schema"),
         (message(GOOD, gateway="a/b"), "schema"),
         (message(GOOD, gateway=""), "schema"),
         (message(GOOD, gateway="#"), "schema"),

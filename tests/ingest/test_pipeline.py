@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from metering.errors import RegistryError, StoreError
-from metering.messages import encode, payload_digest
-from metering.reading import Reading, Row
+from metering.messages import Up, encode, payload_digest
+from metering.mqtt import Delivery
+from metering.reading import Event, Reading, Row
 from metering.store import ReadingStore
 from tests.ingest.house import EPOCH, NOW, House, failed, raw, reading, up
 
@@ -524,6 +526,61 @@ def test_promise_5_holds_after_a_start_even_if_the_registry_was_lost(house: Hous
         assert house.quarantine() == [("gw-1", "conflict", 2)]
 
     house.run(after)
+
+
+def hostile(chance: random.Random) -> Delivery:
+    """A message that follows the schema and is as odd as the schema allows, or one with some bytes changed."""
+    numbers = [0, 1, 2, 7, 2**31 - 1, 2**53 + 1, 2**62 - 600, NOW, NOW // 1000, NOW + 1, 253_402_300_799_999]
+    texts = ["M1", "M3", "nobody", "a\nb", "' OR 1=1 --", "\u202e", "../..", "x" * 64, "=cmd|' /C calc'!A0"]
+
+    def number() -> int:
+        return chance.choice(numbers)
+
+    def row() -> Row:
+        if chance.random() < 0.3:
+            return Event("security", number(), meter=chance.choice(texts), count=max(1, number() % 2**31))
+        return Reading(
+            chance.choice(texts),
+            min(number(), 253_402_300_799_999),
+            {"volume": number() - number(), "valve": number()} if chance.random() < 0.9 else {},
+            meter_time=chance.choice([None, 0, NOW]),
+            received_at=chance.choice([None, 0]),
+            quality=chance.choice(["valid", "suspect", "edited", "estimated", "manual"]),
+            source=chance.choice(["poll", "push", "import", "estimate"]),
+            flags=number() % 2**31,
+        )
+
+    seqs = [max(1, number()) for _ in range(5)]
+    gone = [(seqs[3], seqs[4])] if chance.random() < 0.5 else []
+    epoch = chance.choice([EPOCH, "ee00ee00", "0" * 32])
+    message = Up(1, "gw-1", epoch, seqs[0], seqs[1], seqs[2], NOW, [row() for _ in range(chance.randrange(4))], gone)
+    payload = bytearray(encode(message))
+    if chance.random() < 0.5:
+        for _ in range(chance.randrange(1, 4)):
+            payload[chance.randrange(len(payload))] = chance.randrange(256)
+    return raw(bytes(payload))
+
+
+def test_five_hundred_odd_messages_do_not_stop_the_pipeline(house: House) -> None:
+    chance = random.Random(3)
+
+    async def scenario() -> None:
+        for _ in range(50):
+            deliveries = [hostile(chance) for _ in range(10)]
+            await house.pipeline.cycle(deliveries)
+            assert all(delivery._done for delivery in deliveries)
+            await house.pipeline.flush()
+        await house.pipeline.cycle([up(900_000, [reading("M2", NOW, 5)])])
+        assert house.stored()["M2", NOW] == {"volume": 5}
+        assert all(meter in ("M1", "M2") for meter, _ in house.stored())
+        assert all(NOW - 401 * DAY < at <= NOW + 5 * MINUTE for _, at in house.stored())
+        results = house.pipeline.counters
+        assert results["messages_total", 'result="ok"'] > 100
+        assert results["messages_total", 'result="refused"'] > 50
+
+    house.run(scenario)
+    house.restart()
+    house.run(house.pipeline.reload)
 
 
 def test_counters_tell_kinds_apart(house: House) -> None:
