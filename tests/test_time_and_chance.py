@@ -1,4 +1,4 @@
-"""Promise 7: no bare time, sleep or chance anywhere but in the clock; ruff's rule is run here, so that it can fail."""
+"""Promise 7: no bare time, sleep or chance anywhere but in the clock; ruff's rule is run here."""
 
 from __future__ import annotations
 
