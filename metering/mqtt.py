@@ -47,7 +47,7 @@ class BrokerSettings(SettingsModel):
     host: str = Field("127.0.0.1", description="Host name or address of the MQTT broker.", min_length=1)
     port: int = Field(1883, description="TCP port of the broker, 1 to 65535; 8883 is usual with TLS.", ge=1, le=65535)
     username: str = Field("", description="User name at the broker; empty connects without one.")
-    password: SecretStr = Field(SecretStr(""), description="Password at the broker; better given by password_file.")
+    password: SecretStr = Field(SecretStr(""), description="Password at the broker; better given as a file by METERGATE__BROKER__PASSWORD_FILE.")
     tls_ca: Path | None = Field(
         None, description="PEM file of the authority that signed the broker's certificate; turns TLS on."
     )
