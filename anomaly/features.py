@@ -50,6 +50,8 @@ CONTEXT_HOURS: Final = 11
 """[h] before the day that windows of up to 12 hours reach back."""
 FEWEST_WINDOWS: Final = 8
 MOST_UNKNOWN_HOURS: Final = 4
+SAME_FLOW: Final = 0.0105
+"""[unit] one count of a 0.01 meter: two hours this close carry the same flow. A 0.1 count is too coarse to say so."""
 
 
 def fold_hours(use: Floats, span: NDArray[np.uint8], quiet: Floats) -> dict[str, Floats]:
@@ -123,7 +125,9 @@ def _steady(hours: Floats, quiet: Floats, rows: int) -> Floats:
         for i in range(1, hours.shape[0]):
             now, before = hours[i], hours[i - 1]
             same = (before > quiet) & (now > quiet)
-            same &= np.abs(now - before) <= np.maximum(2.1 * quiet, 0.15 * np.maximum(now, before))
+            same &= np.abs(now - before) <= np.maximum(
+                np.minimum(2.1 * quiet, SAME_FLOW), 0.15 * np.maximum(now, before)
+            )
             run = np.where(same, run + 1, 0)
             if i >= hours.shape[0] - rows:
                 np.maximum(best, run, out=best)

@@ -35,8 +35,8 @@ _BROKEN: Final = frozenset({"unit_error", "unauthorised"})
 _AT_REST: Final = frozenset({"zero_use", "stuck"})
 
 RULES: Final = _rules(
-    RuleInfo("burst", "leak", "critical", 12, frozenset({"unauthorised"})),
-    RuleInfo("leak_continuous", "leak", "major", 36, _BROKEN | {"leak_intermittent"}),
+    RuleInfo("burst", "leak", "critical", 12),
+    RuleInfo("leak_continuous", "leak", "major", 36, frozenset({"unit_error", "leak_intermittent"})),
     RuleInfo("leak_floor", "leak", "major", 72, _BROKEN | {"leak_intermittent", "high_use"}),
     RuleInfo("leak_daily", "leak", "major", 72, _BROKEN | {"leak_intermittent", "high_use"}),
     RuleInfo("micro_leak", "leak", "minor", 48, _BROKEN | {"leak_intermittent"}),

@@ -19,6 +19,7 @@ WINDOWS: Final = (1, 3, 6)
 """[h] windows by which a continuous leak is looked for; wider ones serve coarse counters and slow leaks."""
 BUSINESS: Final = tuple(CLASSES.index(name) for name in ("restaurant", "commercial", "public", "industrial"))
 HOME: Final = CLASSES.index("residential")
+HEATING: Final = CLASSES.index("residential_heating")
 
 
 def daily_verdicts(view: View, excluded: Flags) -> dict[str, Verdict]:
@@ -34,20 +35,21 @@ def daily_verdicts(view: View, excluded: Flags) -> dict[str, Verdict]:
 
 def _daily_leaks(view: View) -> dict[str, Verdict]:
     fluid, total = ~view.of(view.shard.electric), view.history("total")
-    business = np.isin(view.of(view.shard.table.customer_class), BUSINESS)
+    kind = view.of(view.shard.table.customer_class)
+    business, boiler = np.isin(kind, BUSINESS), kind == HEATING
     shift = leak.daily_shift(
         total,
         peers=view.peers,
         festival=view.festival(HISTORY, before=5, after=8),
         min_rate=view.value("leak.min_rate"),
-        max_ratio=view.value("leak.daily_max_ratio"),
+        max_rise=0.75 * view.value("high_use.month_limit") / 30,
         min_score=view.shard.thresholds.number("leak.daily_min_score"),
         days=7,
     )
     burst = leak.daily_burst(
-        total, min_rate=0.5 * view.value("burst.min_share") * view.of(view.shard.table.qmax), min_ratio=2.0
+        total, min_rate=view.value("burst.min_share") * view.of(view.shard.table.qmax), min_ratio=2.0
     )
-    return {"leak_daily": _only(shift, fluid & ~business), "burst": _only(burst, fluid & ~business)}
+    return {"leak_daily": _only(shift, fluid & ~business & ~boiler), "burst": _only(burst, fluid & ~business)}
 
 
 def _leaks(view: View) -> dict[str, Verdict]:
@@ -95,6 +97,8 @@ def _leaks(view: View) -> dict[str, Verdict]:
             view.history("active", 35),
             view.history("seen", 35),
             view.history("steady", 35),
+            view.history("total", 35),
+            max_rate=view.value("leak_intermittent.max_rate"),
             recent_days=8,
             min_run=view.value("leak_intermittent.min_run"),
             max_habit=view.value("leak_intermittent.max_habit"),

@@ -143,15 +143,15 @@ def daily_shift(
     peers: Floats,
     festival: Flags,
     min_rate: Floats,
-    max_ratio: Floats,
+    max_rise: Floats,
     min_score: float,
     days: int,
     fewest_days: int = 14,
 ) -> Verdict:
     """A leak in daily indexes: the level rises at once, even the quietest days, and scatters no more than before.
 
-    total: [unit/d], [days, meters]. peers: movement of the group. min_rate: [unit/h]. max_ratio: more than this share
-    of the habit on top is high use, not a leak. min_score: rise over its standard error. days: looked at.
+    total: [unit/d], [days, meters]. peers: movement of the group. min_rate: [unit/h]. max_rise: [unit/d] more on
+    top is high use, not a leak. min_score: rise over its standard error. days: looked at.
     """
     level = total / np.maximum(peers, 0.2)
     recent = np.where(festival[-days:, None], np.nan, level[-days:])
@@ -164,9 +164,7 @@ def daily_shift(
     lowest = quantiles(recent, (0.0,), fewest=days - 1)[0]
     steady = np.sqrt(mean_known((recent - mean_now) ** 2, fewest=3))
     on = known_more(score, min_score) & known_more(lowest, np.maximum(median, high - spread))
-    on &= (
-        known_more(rise / 24, min_rate) & known_less(rise, max_ratio * mean_before) & known_less(steady, 1.3 * spread)
-    )
+    on &= known_more(rise / 24, min_rate) & known_less(rise, max_rise) & known_less(steady, 1.3 * spread)
     hold = known_more(level[-1], mean_before + 0.4 * rise) | np.isnan(level[-1])
     evidence = {"rate_per_h": rise / 24, "score": score, "per_day_before": mean_before, "per_day": mean_now}
     return Verdict(on, hold, np.full(on.shape, 24.0 * days), evidence)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.statistics import Floats
+from anomaly.statistics import Floats, known_less, mean_known, quantiles
 from anomaly.verdict import Verdict
 
 
@@ -20,20 +20,24 @@ def intermittent(
     active: Floats,
     seen: Floats,
     steady: Floats,
+    total: Floats,
     *,
     recent_days: int,
     max_habit: Floats,
     min_hours: Floats,
     min_days: Floats,
     min_run: Floats,
+    max_rate: Floats,
+    long_run: int = 6,
     fewest_days: int = 10,
 ) -> Verdict:
     """active, seen: bit h = the hour had consumption / is known, [days, meters], NaN before the first day. steady:
-    [hours] longest run of one flow per day.
+    [hours] longest run of one flow per day. total: [unit/d].
 
     max_habit: an hour of the day is quiet when it was active on at most this share of the earlier days. min_hours:
     quiet hours with consumption that make a day count. min_run: [hours] of one flow that make a day count. min_days:
-    such days among the last `recent_days`.
+    such days among the last `recent_days`. max_rate: [unit/h] what those hours added at most; a boiler adds more.
+    long_run: [hours] of one flow that mark a day at any time of day.
     """
     on_bits, seen_bits = _bits(active), _bits(seen)
     earlier = slice(0, active.shape[0] - recent_days)
@@ -46,14 +50,25 @@ def intermittent(
         quiet = (days >= fewest_days) & (on[earlier].sum(axis=0) <= max_habit * days)
         quiet_hours += quiet
         hits += (on * quiet).astype(np.int16)
-    marked = (hits >= min_hours) & (np.where(np.isnan(steady), 0, steady) >= min_run)
+    runs = np.where(np.isnan(steady), 0, steady)
+    marked = ((hits >= min_hours) & (runs >= min_run)) | (runs >= long_run)
     now = marked[-recent_days:].sum(axis=0)
     usual = marked[earlier].mean(axis=0) if active.shape[0] > recent_days else np.ones(active.shape[1])
-    on = (now >= min_days) & (usual <= 0.12) & (quiet_hours >= min_hours + 2)
+    added = mean_known(np.where(marked, total, np.nan)[-recent_days:], fewest=1)
+    added = added - quantiles(total[earlier], (0.5,), fewest=fewest_days)[0]
+    rate = added / np.maximum(
+        mean_known(np.where(marked, np.maximum(hits, runs), np.nan)[-recent_days:], fewest=1), 1
+    )
+    on = (now >= min_days) & (usual <= 0.12) & (quiet_hours >= 5) & known_less(rate, max_rate)
     hold = now >= np.maximum(min_days - 2, 1)
     first = recent_days - np.argmax(marked[-recent_days:], axis=0)
     total = hits[-recent_days:].sum(axis=0)
-    return Verdict(on, hold, first * 24.0, {"days_marked": now, "quiet_hours_with_flow": total, "habit": usual})
+    return Verdict(
+        on,
+        hold,
+        first * 24.0,
+        {"days_marked": now, "rate_per_h": rate, "quiet_hours_with_flow": total, "habit": usual},
+    )
 
 
 def _bits(values: Floats) -> NDArray[Any]:
