@@ -23,21 +23,38 @@ from metergate.console import errors_as_words, say
 from metergate.logs import configure
 from metergate.settings import Settings, load_settings
 from metergate.supervisor import Service, Supervisor, die_with_parent
+from metergate.systemd import Notifier
 from metering.clock import SystemClock
 from registry.database import Database
 
 Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
-def _run(work: Work) -> None:
-    """Run until the work ends or SIGTERM or Ctrl-C sets its stop event."""
+def _run(work: Work, notifier: Notifier | None = None) -> None:
+    """Run until the work ends or SIGTERM or Ctrl-C sets its stop event; tell systemd, where it started us.
+
+    notifier: given by a service that says itself when it is ready. The others are ready when they run: they wait for
+    broker, store and registry by themselves, and /readyz tells for which.
+    """
+    manager = notifier or Notifier.from_environment()
 
     async def main() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            manager.stopping()
+            stop.set()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        await work(stop)
+            loop.add_signal_handler(number, end)
+        beating = asyncio.create_task(manager.keep_alive(SystemClock()))
+        if notifier is None:
+            manager.ready()
+        try:
+            await work(stop)
+        finally:
+            beating.cancel()
 
     die_with_parent()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -100,7 +117,18 @@ def api(config: ConfigOption = None) -> None:
         with contextlib.closing(_registry(settings)) as database:
             store = SqliteStore(settings.store.path, mode="read")
             clock = SystemClock()
-            _run(lambda stop: run_api(settings.api, database=database, store=store, clock=clock, stop=stop))
+            notifier = Notifier.from_environment()
+            _run(
+                lambda stop: run_api(
+                    settings.api,
+                    database=database,
+                    store=store,
+                    clock=clock,
+                    stop=stop,
+                    on_ready=lambda _: notifier.ready(),
+                ),
+                notifier,
+            )
 
 
 def all_services(
