@@ -221,9 +221,9 @@ class Engine:
         for rule, codes in CODES_OF.items():
             for finding in self.book.events_of(RULES[rule].kind, fleet):
                 row, slot = fleet[finding.row]
-                if finding.slot >= max(slot, shard.grid.first):
-                    if shard.grid.code[finding.slot - shard.grid.first, row] not in codes:
-                        self.book.withdraw(finding, now_s)
+                at = finding.slot - shard.grid.first
+                if finding.slot >= max(slot, shard.grid.first) and shard.grid.code[at, row] not in codes:
+                    self.book.withdraw(finding, now_s)
 
     def _withdraw_daily(self, shard: Shard, rows: Rows, now_s: int) -> None:
         """Findings of daily rules that hold on no day since they were raised never were."""

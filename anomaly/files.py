@@ -9,7 +9,8 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -22,6 +23,7 @@ import pyarrow.csv as pcsv  # type: ignore[import-untyped]  # as above
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # as above
 from numpy.typing import NDArray
 
+from anomaly.findings import Finding
 from anomaly.meters import CLASSES, DEFAULT_QMAX, MEDIA, OTHER_CLASS, Meter, MeterTable
 from metering.clock import parse_rfc3339
 from metering.errors import SettingsError
@@ -331,6 +333,16 @@ def _flags(column: pa.Array | None, rows: int, line: int, faults: _Faults) -> ND
     return np.array(bits, np.uint8)[codes] if bits else out
 
 
+def between(rows: Readings, since: str, until: str) -> Readings:
+    """Rows that arrived from `since` on and before `until` (RFC 3339 with offset; "" means open)."""
+    try:
+        low = parse_rfc3339(since.replace("Z", "+00:00")) // 1000 if since else -(2**62)
+        high = parse_rfc3339(until.replace("Z", "+00:00")) // 1000 if until else 2**62
+    except ValueError as error:
+        raise SettingsError(f"--from, --until: {error}") from error
+    return rows.take((rows.received >= low) & (rows.received < high))
+
+
 # --- weather ------------------------------------------------------------------------------------------------------
 
 
@@ -429,3 +441,22 @@ def _encoding(path: Path) -> str:
         except UnicodeDecodeError:
             return "gb18030"
     return "utf-8"
+
+
+# --- out ----------------------------------------------------------------------------------------------------------
+
+
+def write_findings(path: Path, findings: Iterable[Finding]) -> None:
+    """One JSON object per line, in order of detection; the file appears complete or not at all."""
+    ordered = sorted(findings, key=lambda f: (f.detected_s, f.row, f.kind, f.started_s))
+    write_text(path, "".join(json.dumps(finding.line(), ensure_ascii=False) + "\n" for finding in ordered))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside and rename. Raises: SettingsError when the folder does not let us."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be written: {error}") from error

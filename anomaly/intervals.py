@@ -187,8 +187,8 @@ class Grid:
         depth = int(self.frontier - self.first) + 1
         code = self.code[:depth, rows]
         slots = np.arange(self.first, self.first + depth, dtype=np.int64)
-        fixed = slots.reshape(-1, 1) < self._dirty[rows].astype(np.int64)
-        strong = (code >= Step.NONE) & (code <= Step.REVERSE) & fixed
+        strong = np.asarray((code >= Step.NONE) & (code <= Step.REVERSE), np.bool_)
+        strong &= slots.reshape(-1, 1) < self._dirty[rows].astype(np.int64)
         strong &= (self.flags[:depth, rows] & HELD_BIT) == 0
         found = strong.any(axis=0)
         at = depth - 1 - np.argmax(strong[::-1], axis=0)
@@ -320,7 +320,7 @@ class Grid:
         machine.value[rows], machine.time[rows] = machine.held[rows], machine.held_time[rows]
         machine.slot[rows], machine.held_slot[rows] = machine.held_slot[rows], -1
 
-    def _write(self, names: Rows, slots: Rows, since: Rows, amount: Floats) -> None:
+    def _write(self, names: Rows, slots: NDArray[Any], since: NDArray[Any], amount: Floats) -> None:
         """Write one amount into the cells behind each slot, meter by meter number."""
         gap = slots - since
         ok = np.flatnonzero((gap >= 1) & (gap <= self._fill))

@@ -155,7 +155,7 @@ def _time(path: Path, line: int, text: str) -> float:
 def score(
     findings: Iterable[dict[str, Any]], labels: Labels, *, intervals: dict[str, float], meter_days: float
 ) -> Score:
-    """findings: mappings with meter_id, kind, detected_at (text or [s]). intervals: [s] per meter. Info is no alarm."""
+    """findings: meter_id, kind, detected_at (text or [s]). intervals: [s] per meter. Info never counts."""
     alarms = sorted((_alarm(item) for item in findings), key=lambda alarm: alarm[2])
     hits: dict[str, set[int]] = defaultdict(set)
     last_hit: dict[tuple[str, str], float] = {}
@@ -231,7 +231,7 @@ def _kind_score(
     wrong: int,
     months: float,
 ) -> KindScore:
-    """An alarm of this kind that hit counts once per event; so does an event of this kind hit by an accepted sibling."""
+    """An alarm of this kind that hit counts once per event; so does an event of it hit by an accepted sibling."""
     found = [event for event in own if event.hit is not None]
     good = len(hits[kind] | {numbers[id(event)] for event in own if event.touched})
     precision = good / (good + false + wrong) if good + false + wrong else 0.0

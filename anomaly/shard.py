@@ -206,7 +206,8 @@ class View:
 
     def value(self, name: str) -> NDArray[np.float64]:
         """A threshold per meter."""
-        return self.shard.values(name, self.date)[self.rows]
+        out: NDArray[np.float64] = self.shard.values(name, self.date)[self.rows]
+        return out
 
     def of(self, array: NDArray[Any]) -> NDArray[Any]:
         """The part of a per-meter array of the shard that belongs to these meters."""

@@ -1,7 +1,7 @@
 """Drift: a meter slowly reads too much or too little.
 
-Source: utility manuals (meter fast or slow 表快、慢: report at once, test within 5 working days; gas meters ±1.5 %). A
-few percent can be told from life only where use is regular; the rule asks for a shift of the level, relative to
+Source: utility manuals (meter fast or slow 表快、慢: report at once, test within 5 working days; gas meters ±1.5 %).
+A few percent can be told from life only where use is regular; the rule asks for a shift of the level, relative to
 peers, that is many times the scatter of the daily values and builds up rather than jumps.
 """
 

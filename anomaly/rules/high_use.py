@@ -59,7 +59,7 @@ def month_over_limit(total: Floats, *, month_limit: Floats, applies: Flags) -> V
 
 
 def over_range(hours: Floats, *, qmax: Floats, min_ratio: Floats) -> Verdict:
-    """More than Qmax in every one of the last hours: the meter is too small or wrongly set. hours: [cells, meters]."""
+    """More than Qmax in all of the last hours: the meter is too small, or wrongly set. hours: [cells, meters]"""
     low = np.where(np.isnan(hours).any(axis=0), np.nan, hours.min(axis=0))
     on = known_more(low, min_ratio * qmax)
     return Verdict(

@@ -1,8 +1,8 @@
 """Intermittent leak: hours that used to be still are no longer, again and again.
 
 Source: Neptune (flow in 50-95 of 96 quarter hours: intermittent). Counting restless hours of a day confuses guests
-with a dripping cistern, and a boiler that starts its season with a leak; here only hours of the day count in which this
-meter stood still on nearly all earlier days, and only on days that hold a run of hours with one and the same flow.
+with a dripping cistern, and a boiler that starts its season with a leak; here only hours of the day count in which
+this meter stood still on nearly all earlier days, and only on days with a run of hours of one and the same flow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the meter says of itself: low battery, clock, valve; and the supply balance of a district.
 
-Sources: flags of DL/T 645, CJ/T 188 and EN 13757 status bytes as the profiles map them; supply balance: the difference
-between a district meter and the meters behind it (IWA water balance).
+Sources: flags of DL/T 645, CJ/T 188 and EN 13757 status bytes as the profiles map them; supply balance: the
+difference between a district meter and the meters behind it (IWA water balance).
 """
 
 from __future__ import annotations

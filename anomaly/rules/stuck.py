@@ -1,7 +1,7 @@
 """Stuck: a meter that was never still stands still (frozen register, dead pulse input).
 
-Source: utility manuals (meter slow, fast or dead 表慢、快、失灵: report at once). Zero use of a home can be a journey;
-zero use of a standing load, a flushing line or a 24/7 works cannot, so a day or two is enough.
+Source: utility manuals (meter slow, fast or dead 表慢、快、失灵: report at once). Zero use of a home can be a
+journey; zero use of a standing load, a flushing line or a 24/7 works cannot, so a day or two is enough.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Tamper: consumption drops to a share of the habit and stays there, or the meter reports a magnet or an open cover.
 
-Source: utility manuals (tampering, private re-piping 私拆、移、改装: report at once, keep evidence). The drop is judged by
-medians over two weeks, against what peers do in the same days: a journey of a week, a warm spell or the festival
-moves the mean but not this.
+Source: utility manuals (tampering, private re-piping 私拆、移、改装: report at once, keep evidence). The drop is
+judged by medians over two weeks, against what peers do in the same days: a journey of a week, a warm spell or the
+festival moves the mean but not this.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ def drop(
 ) -> Verdict:
     """total: [unit/d], [days, meters]. peers: movement of the group against its habit, [days, meters].
 
-    max_ratio: drop to at most this share, of the habit against peers and (nearly) of the plain habit, so that a boiler
-    that starts later than its neighbours' is no case. min_ratio: less than this is rest, not tampering. max_spread: of the earlier days (their 25 % quantile must lie above this
-    share of their median), so that a meter whose use always wanders is not judged. days: [d] looked at.
+    max_ratio: drop to at most this share, of the habit against peers and (nearly) of the plain habit, so that a
+    boiler that starts later than its neighbours' is no case. min_ratio: less than this is rest, not tampering.
+    max_spread: the 25 % quantile of the earlier days must lie above this share of their median, so that a meter
+    whose use always wanders is not judged. days: [d] looked at.
     """
     level = total / np.maximum(peers, 0.05)
     before = level[: -days - gap]
@@ -50,5 +51,5 @@ def drop(
 
 def flagged(flags: Flags) -> Verdict:
     """The meter itself reports a magnetic field or an open cover. flags: [cells, meters]."""
-    hit = flags.any(axis=0)
+    hit: Flags = np.asarray(flags.any(axis=0), np.bool_)
     return Verdict(hit, hit, np.full(hit.shape, float(flags.shape[0])), {"readings_flagged": flags.sum(axis=0)})
