@@ -87,8 +87,9 @@ class Bus:
             self.pump()
 
     def _fail_ready(self, error: MetergateError) -> None:
-        ready, self.ready = self.ready, deque()
-        for poll in ready:
+        failing = list(self.ready)
+        self.ready.clear()  # the same deque, because `pump` is looking at it
+        for poll in failing:
             poll.begin(self._poller.clock.monotonic())
             self._poller.finish(self, poll, ConnectError(error.message, port=self.link.name))
 
