@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import problems
 from api.house import House
+from api.middleware import HEAD
 from api.problems import ProblemError
 from api.schemas import ReadingOut
 
@@ -104,6 +106,8 @@ class _Stream(StreamingResponse):
             retry = {"retry-after": "5"}
             await problems.response(503, "busy", f"{places} streams are running", headers=retry)(scope, receive, send)
             return
+        if scope.get(HEAD):
+            self.body_iterator = _nothing()
         self._house.streams += 1
         try:
             await super().__call__(scope, receive, send)
@@ -111,33 +115,43 @@ class _Stream(StreamingResponse):
             self._house.streams -= 1
 
 
-async def stream(house: House, pages: AsyncIterator[Sequence[ReadingOut]], fmt: Format, name: str) -> Response:
-    """Return a streamed answer. name: of the file that a browser would save, without ending.
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a stream is written: `head` once, then `encode` for each page of rows; both run in a worker's thread."""
+
+    kind: Format
+    head: Callable[[], bytes]
+    encode: Callable[[Sequence[ReadingOut]], bytes]
+
+
+async def stream(house: House, pages: AsyncIterator[bytes], form: Form, name: str) -> Response:
+    """Return a streamed answer of encoded pages. name: of the file that a browser would save, without ending.
 
     The first page is read before the answer begins, so that a store that is away is a 503 and not half a file.
     """
-    first = await anext(pages, ())
-    body = _ndjson(first, pages) if fmt == "ndjson" else _csv(first, pages)
+    first = await anext(pages, b"")
     headers = {"cache-control": "no-store", "vary": "accept"}
-    if fmt == "csv":
+    if form.kind == "csv":
         headers["content-disposition"] = f'attachment; filename="{name}.csv"'
-    return _Stream(house, body, MEDIA_TYPES[fmt], headers)
+    return _Stream(house, _chain(form.head() + first, pages), MEDIA_TYPES[form.kind], headers)
 
 
-async def _ndjson(first: Sequence[ReadingOut], pages: AsyncIterator[Sequence[ReadingOut]]) -> AsyncIterator[bytes]:
-    yield _json_lines(first)
+async def _nothing() -> AsyncIterator[bytes]:
+    yield b""
+
+
+async def _chain(first: bytes, pages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
     async for page in pages:
-        yield _json_lines(page)
+        yield page
 
 
 def _json_lines(page: Sequence[ReadingOut]) -> bytes:
     return "".join(row.model_dump_json() + "\n" for row in page).encode()
 
 
-async def _csv(first: Sequence[ReadingOut], pages: AsyncIterator[Sequence[ReadingOut]]) -> AsyncIterator[bytes]:
-    yield csv_lines([COLUMNS, *(line for row in first for line in _cells(row))])
-    async for page in pages:
-        yield csv_lines(line for row in page for line in _cells(row))
+def _csv_page(page: Sequence[ReadingOut]) -> bytes:
+    return csv_lines(line for row in page for line in _cells(row))
 
 
 def _cells(row: ReadingOut) -> Iterable[tuple[str, ...]]:
@@ -159,3 +173,9 @@ def csv_lines(lines: Iterable[Sequence[str]]) -> bytes:
 def inert(cell: str) -> str:
     """Put an apostrophe before a text that a spreadsheet would take for a formula: "=1+1" -> "'=1+1", "-5" stays."""
     return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell
+
+
+FORMS: Final = {
+    "ndjson": Form("ndjson", bytes, _json_lines),
+    "csv": Form("csv", lambda: csv_lines([COLUMNS]), _csv_page),
+}

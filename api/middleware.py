@@ -24,6 +24,9 @@ from metering.clock import Clock
 from metering.errors import RegistryError, StoreError
 
 _LOG: Final = structlog.get_logger("api")
+HEAD: Final = "metergate.head"
+"""In the scope of a HEAD request, which is worked on as a GET: nobody will read the body."""
+
 _LINGER_S: Final = 2.0
 _ALWAYS_ANSWERED: Final = frozenset({"/livez"})
 
@@ -67,7 +70,7 @@ class Envelope:
             return
         started = self.clock.monotonic()
         head = scope["method"] == "HEAD"
-        inner: Scope = dict(scope, method="GET") if head else scope
+        inner: Scope = {**scope, "method": "GET", HEAD: True} if head else scope
         answer = _Answer(send, head=head)
         self.metrics.in_work.inc()
         try:

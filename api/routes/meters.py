@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated
 
@@ -11,14 +11,15 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api import formats, words
-from api.formats import FormatParameter
+from api.formats import Form, FormatParameter
 from api.house import House, InHouse
 from api.parameters import END_OF_TIME, Day, MeterPath, Moment, Nothing, PageQuery, Quantities, Word
 from api.problems import invalid, not_found
 from api.queries import latest, meters, readings
 from api.replies import reply
 from api.routes.documented import answers
-from api.schemas import ClosingPage, LatestOut, MeterOut, MeterPage, ReadingOut, ReadingPage
+from api.schemas import ClosingPage, LatestOut, MeterOut, MeterPage, ReadingPage
+from metering.quantities import Quantity
 from registry.books import Medium, MeterState
 
 router = APIRouter(prefix="/api/v1/meters", tags=["meters"])
@@ -100,7 +101,9 @@ async def list_readings(
         raise invalid("format", fmt, "a stream gives the whole range and takes neither cursor nor limit")
     await house.read(lambda c: meters.require(c, meter_id))
     if fmt != "json":
-        return await formats.stream(house, _all_readings(house, meter_id, t0, t1, query), fmt, "readings")
+        form = formats.FORMS[fmt]
+        pages = _all_readings(house, meter_id, t0, t1, query.quantity, form)
+        return await formats.stream(house, pages, form, "readings")
     page = await house.workers.run(
         lambda: readings.list_readings(
             house.store,
@@ -116,19 +119,23 @@ async def list_readings(
 
 
 async def _all_readings(
-    house: House, meter: str, t0: int, t1: int, query: ReadingsQuery
-) -> AsyncIterator[Sequence[ReadingOut]]:
-    """Read page behind page, so that a caller who reads slowly holds neither a thread nor a transaction."""
-    read = partial(
-        readings.read_page, house.store, meter, t0=t0, t1=t1, limit=formats.STREAM_PAGE, quantities=query.quantity
-    )
+    house: House, meter: str, t0: int, t1: int, quantities: list[Quantity] | None, form: Form
+) -> AsyncIterator[bytes]:
+    """Read and encode page behind page, so that a slow caller holds neither a thread nor a transaction."""
+
+    def encoded(after: int | None) -> tuple[bytes, int | None]:
+        rows = readings.read_page(
+            house.store, meter, t0=t0, t1=t1, limit=formats.STREAM_PAGE, quantities=quantities, after=after
+        )
+        body = form.encode([words.reading(row) for row in rows])
+        return body, rows[-1].read_at if len(rows) == formats.STREAM_PAGE else None
+
     after: int | None = None
     while True:
-        rows = await house.workers.run(partial(read, after=after))
-        yield [words.reading(row) for row in rows]
-        if len(rows) < formats.STREAM_PAGE:
+        body, after = await house.workers.run(partial(encoded, after))
+        yield body
+        if after is None:
             return
-        after = rows[-1].read_at
 
 
 @router.get("/{meter_id}/closings", summary="Daily closing indexes of a meter", **answers(ClosingPage))

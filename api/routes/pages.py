@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +18,7 @@ from api.house import House, InHouse
 from api.problems import ProblemError, not_found
 from api.queries.overview import Overview, overview
 from api.queries.readiness import readiness
-from api.replies import JSON, unchanged
+from api.replies import JSON, etag_of, unchanged
 from metering.errors import RegistryError
 
 router = APIRouter(include_in_schema=False)
@@ -53,7 +52,7 @@ def _file(name: str) -> _File:
     where, _, leaf = name.partition(":")
     # the Swagger UI of OpenAPI 3.1 comes from PyPI's fastapi-swagger; only its files are used
     body = (_PAGES / leaf if where == "page" else files("fastapi_swagger") / "resources" / leaf).read_bytes()
-    return _File(body, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"')
+    return _File(body, etag_of(body))
 
 
 async def _send_file(request: Request) -> Response:
@@ -86,7 +85,7 @@ async def openapi(request: Request) -> Response:
 @cache
 def _document(app: FastAPI) -> tuple[bytes, str]:
     body = json.dumps(app.openapi(), ensure_ascii=False).encode()
-    return body, f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    return body, etag_of(body)
 
 
 @router.get("/")

@@ -185,7 +185,7 @@ def _positions(now: int) -> list[ledger.Position]:
         last_up_at=now - 2000,
     )
     older = ledger.Position(
-        "gw-1", "00aa00aa", 7, [(1, 6)], oldest=7, produced=6, stored=6, gone=1, last_up_at=now - 99_000
+        "gw-1", "00aa00aa", 7, [(1, 6)], oldest=7, produced=6, stored=5, gone=1, last_up_at=now - 99_000
     )
     return [first, older]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from api.app import close, create_app
 from api.settings import ApiSettings
 from ingest.store_sqlite import SqliteStore
 from metering.clock import ManualClock
+from metering.reading import Reading
 from registry.database import Database
 from tests.api.world import World
 
@@ -136,6 +138,22 @@ def test_no_value_of_any_parameter_makes_a_500(world: World, path: str) -> None:
 def test_head_answers_like_get_without_a_body(world: World, path: str) -> None:
     answer = world.request("HEAD", filled(path))
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_head_of_a_stream_reads_only_its_first_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.formats.STREAM_PAGE", 5)
+    asked: list[int] = []
+    real = world.store.range
+
+    def counted(*arguments: Any, **more: Any) -> Iterator[Reading]:
+        asked.append(1)
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(world.store, "range", counted)
+    answer = world.request("HEAD", "/api/v1/meters/G-0001/readings?format=csv")
+    assert (answer.status_code, answer.content, len(asked)) == (200, b"", 1)
+    assert world.get("/api/v1/meters/G-0001/readings?format=csv").text.count("volume_standard") == 24
+    assert len(asked) == 1 + 5
 
 
 def test_every_operation_is_described_with_all_its_refusals() -> None:

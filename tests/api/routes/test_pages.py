@@ -36,7 +36,8 @@ def test_the_landing_page_shows_state_ledger_readings_and_read_rate(world: World
     assert "(1 of 3 meters within 24 h)" in text
     assert "4 events · 2 in quarantine" in text
     assert "volume_standard 1011.5 m3" in text
-    assert "gw-9 offline" in text
+    assert "gw-9" in text
+    assert "offline: it left the broker" in text
 
 
 def test_whatever_stands_in_names_is_text_and_never_markup(world: World) -> None:
