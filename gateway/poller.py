@@ -166,8 +166,7 @@ class Poller:
             if when != poll.due:
                 continue
             bus.ready.append(poll)
-            if len(bus.ready) == 1:
-                bus.pump()
+            bus.pump()
         most = _WAITING_SLEEP_S if waiting else _IDLE_SLEEP_S
         return max(_LEAST_SLEEP_S, min(most, due[0][0] - self.clock.monotonic())) if due else most
 
