@@ -99,14 +99,13 @@ def build(
     folder: Path,
     *,
     meters: int = 48,
-    interval_s: float = 5,
+    interval_s: int = 5,
     api_port: int | None = None,
     kinds: Sequence[Kind] = KINDS,
-    extra: str = "",
 ) -> House:
     """Write all files of a house into `folder` and fill its registry.
 
-    api_port: None takes the first free port from 8080. extra: more lines for the settings file, whole tables.
+    api_port: None takes the first free port from 8080.
     Raises: MetergateError, naming the port that is taken.
     """
     ports = _free_ports(1 + -(-meters // _PER_PORT))
@@ -115,7 +114,7 @@ def build(
     rows = list(_rows(house, meters, interval_s, kinds))
     _write_farm(house, rows, kinds)
     _write_meters(folder / "meters.csv", rows)
-    house.settings.write_text(_settings(house) + extra, "utf-8")
+    house.settings.write_text(_settings(house), "utf-8")
     result = import_file(house.registry_url, folder / "meters.csv")
     if result.bad:
         raise MetergateError(f"the demo's own meters file is refused: {result.bad[0].reason}")
@@ -123,7 +122,7 @@ def build(
     return house
 
 
-def _rows(house: House, meters: int, interval_s: float, kinds: Sequence[Kind]) -> Iterator[dict[str, str]]:
+def _rows(house: House, meters: int, interval_s: int, kinds: Sequence[Kind]) -> Iterator[dict[str, str]]:
     for number in range(meters):
         kind = kinds[number % len(kinds)]
         group, unit = divmod(number, _PER_PORT)
@@ -138,7 +137,7 @@ def _rows(house: House, meters: int, interval_s: float, kinds: Sequence[Kind]) -
             "host": "127.0.0.1",
             "port": str(house.farm_ports[group]),
             "address": str(unit + 1),
-            "interval_s": f"{interval_s:g}",
+            "interval_s": str(interval_s),
             "serial": f"{2026_000_000 + number}",
             "district": kind.district,
             "tz": "Asia/Shanghai",

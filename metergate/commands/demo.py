@@ -97,13 +97,17 @@ def _empty(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """polled: answers of the meters so far. produced, waiting: rows of the gateway's outbox. stored: readings."""
+    """polled: answers of the meters so far. produced, waiting: rows of the gateway's outbox. stored: readings.
+
+    outbox: how it is, in a word. at: [ms UTC] when the gateway said so.
+    """
 
     polled: int
     produced: int
     stored: int
     waiting: int
     outbox: str
+    at: int
 
     def line(self) -> str:
         text = (
@@ -213,8 +217,9 @@ def read_progress(house: House) -> Progress:
         polled=int(counters.get("polls", 0)),
         produced=int(health.get("produced", 0)),
         stored=stored,
-        waiting=int(health.get("waiting", 0)),
+        waiting=int(health.get("waiting", 0)) + int(health.get("in_memory", 0)),
         outbox=str(health.get("outbox", "starting")),
+        at=int(health.get("at", 0)),
     )
 
 
@@ -230,12 +235,13 @@ def _positions(house: House) -> list[Any]:
 async def _drain(house: House, supervisor: Supervisor, clock: Clock) -> None:
     """Let the meters fall silent and the outbox empty itself, so that the summary counts settled things."""
     await supervisor.stop(["meters"])
+    silent_at = clock.now_ms()
     end = clock.monotonic() + _DRAIN_DEADLINE_S
     while clock.monotonic() < end:
-        before = read_progress(house)
-        await clock.sleep(1.5)  # longer than the health file's interval
-        after = read_progress(house)
-        if before.waiting == after.waiting == 0:
+        await clock.sleep(0.2)
+        progress = read_progress(house)
+        # the gateway goes on reporting failed reads, so one moment at which nothing waits must do
+        if progress.at > silent_at + 1000 and not progress.waiting:
             return
 
 

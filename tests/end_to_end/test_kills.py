@@ -54,7 +54,7 @@ def kill_at_random(place: Town, count: int, chance: random.Random) -> tuple[list
 def prove(folder: Path, broker: str, count: int) -> None:
     with town(folder, broker) as place:
         place.start("broker", "meters", "ingest", "gateway")
-        until(lambda: place.stored() > 0, f"a first reading is stored\n{place.words()}")
+        until(lambda: place.stored() > 0, lambda: f"a first reading is stored\n{place.words()}")
         kills, committed = kill_at_random(place, count, random.Random(SEED))
         place.drain()
         deaths = [kill.at_ms for kill in kills if kill.victim == "gateway"]

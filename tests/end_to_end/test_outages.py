@@ -19,12 +19,12 @@ def acknowledged(place: Town) -> int:
 
 def flowing(place: Town) -> None:
     place.start("broker", "meters", "ingest", "gateway")
-    until(lambda: place.stored() > 100, f"readings flow\n{place.words()}")
+    until(lambda: place.stored() > 100, lambda: f"readings flow\n{place.words()}")
 
 
 def settle_and_judge(place: Town, back_at: int) -> None:
     """Wait for the backlog, then look at what came when."""
-    until(lambda: place.health()["waiting"] < 100, f"the backlog is worked off; {place.health()}", 60)
+    until(lambda: place.health()["waiting"] < 100, lambda: f"the backlog is worked off; {place.health()}", 60)
     place.drain()
     assert place.verdict().clean, place.verdict()
     readings = place.readings()
