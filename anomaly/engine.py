@@ -148,6 +148,67 @@ class Engine:
                 ts[i], keep[i] = received[i], True
         return meter[keep], ts[keep], micro[keep], flags[keep]
 
+    # --- restart ---------------------------------------------------------------------------------------------------
+
+    def resume(
+        self,
+        meter: NDArray[np.int32],
+        ts: NDArray[np.int64],
+        received: NDArray[np.int64],
+        micro: NDArray[np.int64],
+        flags: NDArray[np.uint8],
+        *,
+        findings: list[Finding],
+        now_s: int,
+    ) -> None:
+        """Rebuild the state of an engine that had ticked at `now_s`, from the stored rows that had arrived by then.
+
+        Only for a fresh engine with the same `start_s`. findings: all of the earlier run. The matrix does not depend
+        on the order of arrival, so the rows are taken by event time, a day at a time; no rule is asked.
+        """
+        order = np.lexsort((received, np.clip(ts, received - BEHIND_S, None)))
+        times = np.clip(ts, received - BEHIND_S, received + AHEAD_S)[order]
+        start = 0
+        first = self.start_s - self.shape.lead_days * DAY_S
+        for end_s in range(first, now_s + 2 * DAY_S, DAY_S):
+            end = int(np.searchsorted(times, end_s, side="right"))
+            part = order[start:end]
+            if part.size:
+                self.push(meter[part], ts[part], received[part], micro[part], flags[part])
+            start = end
+            for shard in self.shards:
+                self._rebuild(shard, shard.frontier_at(min(now_s, end_s)))
+        for number, shard in enumerate(self.shards):
+            self._rebuild(shard, shard.frontier_at(now_s))
+            self._fell[number] = live.fallen(shard)
+        self._clock_marks.clear()
+        self.book.load(findings)
+
+    def _refold(self, shard: Shard) -> None:
+        """Fold days again whose last hours became known only with a reading of the day after."""
+        days: dict[int, list[Rows]] = {}
+        for rows, slots in shard.grid.filled:
+            first = (slots - 1) // shard.per_day
+            for day in np.unique(first[first <= shard.day]).tolist():
+                for again in range(max(day, shard.first_day), min(day + 1, shard.day) + 1):
+                    days.setdefault(again, []).append(rows[first == day])
+        shard.grid.filled.clear()
+        for day, groups in days.items():
+            shard.fold(day, np.unique(np.concatenate(groups)))
+
+    def _rebuild(self, shard: Shard, frontier: int) -> None:
+        shard.make_room()
+        late, since = shard.grid.advance(max(frontier, shard.grid.frontier))
+        self._refold(shard)
+        for row, slot in zip(late.tolist(), since.tolist(), strict=True):
+            for day in range(max((slot - 1) // shard.per_day, shard.first_day), shard.day + 1):
+                shard.fold(day, np.array([row], np.int64))
+        for day in range(max(shard.day, -1) + 1, shard.complete_day() + 1):
+            shard.make_room()
+            shard.day = day
+            shard.fold(day)
+        shard.grid.marks.clear()
+
     # --- time ------------------------------------------------------------------------------------------------------
 
     def tick(self, now_s: int) -> list[Finding]:
@@ -166,6 +227,7 @@ class Engine:
         before = shard.grid.frontier
         late, since = shard.grid.advance(shard.frontier_at(now_s))
         self._events(number, shard, now_s)
+        self._refold(shard)
         if late.size:
             self._late(shard, late, since, now_s)
         frontier = shard.grid.frontier

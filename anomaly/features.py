@@ -7,12 +7,12 @@ Arrays are [hours or days, meters].
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[Any]
+from anomaly.statistics import Floats, sum_rows
 
 HOURLY: Final = (
     "total",
@@ -63,7 +63,7 @@ def fold_hours(use: Floats, span: NDArray[np.uint8], quiet: Floats) -> dict[str,
     day, day_span = use[CONTEXT_HOURS:], span[CONTEXT_HOURS:]
     known = day_span == 1
     hours = np.where(known, day, np.nan)
-    spread = np.where(day_span > 0, day, 0.0).sum(axis=0, dtype=use.dtype)
+    spread = sum_rows(np.where(day_span > 0, day, 0.0))
     count = np.count_nonzero(day_span, axis=0)
     full = day.shape[0]
     out = {"total": np.where(count >= full - MOST_UNKNOWN_HOURS, spread * (full / np.maximum(count, 1)), np.nan)}
@@ -80,9 +80,9 @@ def fold_hours(use: Floats, span: NDArray[np.uint8], quiet: Floats) -> dict[str,
         if width < 12:
             out[f"low{width}"] = low
     out["held6"] = _held(filled, 6, full)
-    out["back"] = np.where(hours < 0, hours, 0.0).sum(axis=0)
+    out["back"] = sum_rows(np.where(hours < 0, hours, 0.0))
     out["night"] = np.where(
-        np.count_nonzero(day_span[:5], axis=0) == 5, np.where(day_span > 0, day, 0)[:5].sum(0), np.nan
+        np.count_nonzero(day_span[:5], axis=0) == 5, sum_rows(np.where(day_span > 0, day, 0.0)[:5]), np.nan
     )
     bits = (1 << np.minimum(np.arange(full), 23)).astype(np.int32)[:, None]
     out["active"] = np.bitwise_or.reduce(np.where(active, bits, 0), axis=0)

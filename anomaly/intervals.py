@@ -115,6 +115,8 @@ class Grid:
         """Last slot that the machine has passed."""
         self.conflicts = 0
         self.too_old = 0
+        self.filled: list[tuple[Rows, Rows]] = []
+        """(meters, first slots) of cells written behind the slot that was passed; the reader empties it."""
         self._machine = Machine.fresh(meters)
         self._base = Machine.fresh(meters)
         self._scales: dict[int, list[tuple[int, int]]] = {}
@@ -190,7 +192,7 @@ class Grid:
         strong = np.asarray((code >= Step.NONE) & (code <= Step.REVERSE), np.bool_)
         strong &= slots.reshape(-1, 1) < self._dirty[rows].astype(np.int64)
         strong &= (self.flags[:depth, rows] & HELD_BIT) == 0
-        found = strong.any(axis=0)
+        found = np.asarray(strong.any(axis=0), np.bool_)
         at = depth - 1 - np.argmax(strong[::-1], axis=0)
         machine = self._base.take(rows)
         machine.value = np.where(found, self.raw[at, rows], machine.value)
@@ -324,6 +326,8 @@ class Grid:
         """Write one amount into the cells behind each slot, meter by meter number."""
         gap = slots - since
         ok = np.flatnonzero((gap >= 1) & (gap <= self._fill))
+        if ok.size:
+            self.filled.append((names[ok], np.asarray(since[ok] + 1, np.int64)))
         for back in range(int(gap[ok].max(initial=0))):
             part = ok[(gap[ok] > back) & (slots[ok] - back >= self.first)]
             at = slots[part] - back - self.first

@@ -11,6 +11,7 @@ from anomaly.rules import burst, reverse_flow, states, tamper, unauthorised
 from anomaly.shard import Shard
 from anomaly.verdict import Verdict
 from metering.reading import Flag
+from metering.steps import Step
 
 Rows = NDArray[np.int64]
 BURST_HOURS: Final = 6
@@ -83,3 +84,11 @@ def flag_verdicts(shard: Shard, slot: int, rows: Rows) -> dict[str, Verdict]:
         "low_battery": states.reported((flags & Flag.LOW_BATTERY) > 0, there, min_readings=enough),
         "valve": states.reported((flags & Flag.VALVE_CLOSED) > 0, there, min_readings=1),
     }
+
+
+def fallen(shard: Shard) -> set[int]:
+    """Meters whose index fell within the time that `reverse_verdict` looks at."""
+    cells = REVERSE_DAYS if shard.slot_s > 3600 else REVERSE_HOURS * 3600 // shard.slot_s
+    last = shard.grid.frontier - shard.grid.first + 1
+    part = shard.grid.code[max(last - cells, 0) : max(last, 0)]
+    return set(np.flatnonzero((part == Step.REVERSE).any(axis=0)).tolist())

@@ -17,7 +17,7 @@ from anomaly.days import DAY_S, local_date, near_new_year
 from anomaly.features import CONTEXT_HOURS, DAILY, HOURLY, fold_days, fold_hours
 from anomaly.intervals import Grid, GridShape, Rows
 from anomaly.meters import MEDIA, MeterTable
-from anomaly.statistics import known_more, quantiles
+from anomaly.statistics import known_more, quantiles, sum_rows
 from anomaly.thresholds import Thresholds
 
 Floats = NDArray[Any]
@@ -144,7 +144,7 @@ class Shard:
             folded = fold_days(use[0], span[0])
         else:
             use, span = self.cells(day * self.per_day, (day + 1) * self.per_day, rows)
-            folded = fold_days(use.sum(axis=0), np.where((span > 0).all(axis=0), 1, 0).astype(np.uint8))
+            folded = fold_days(sum_rows(use), np.where((span > 0).all(axis=0), 1, 0).astype(np.uint8))
         at = day - self.first_day
         for name, values in folded.items():
             self.days[name][at, rows] = values

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anomaly.statistics import Flags, Floats, count_known, known_more, mean_known, quantiles
+from anomaly.statistics import Flags, Floats, count_known, known_more, mean_known, quantiles, sum_rows
 from anomaly.verdict import Verdict
 
 
@@ -53,7 +53,7 @@ def high_use(
 def month_over_limit(total: Floats, *, month_limit: Floats, applies: Flags) -> Verdict:
     """More than the limit within the last 30 days, whatever the habit."""
     month = total[-30:]
-    used = np.where(np.isnan(month), 0, month).sum(axis=0)
+    used = sum_rows(np.where(np.isnan(month), 0, month))
     on = applies & known_more(used, month_limit) & (count_known(month) >= min(20, month.shape[0]))
     return Verdict(on, used > 0.9 * month_limit, np.full(on.shape, 720.0), {"used_30_d": used})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anomaly.statistics import Floats
+from anomaly.statistics import Floats, sum_rows
 from anomaly.verdict import Verdict
 
 
@@ -18,7 +18,7 @@ def reverse_flow(hours: Floats, *, resolution: Floats, min_counts: Floats, min_s
     min_counts: fall in counts of the last digit that is enough on its own. min_steps: or so many falls.
     """
     back = np.where(hours < 0, hours, 0.0)
-    fell = back.sum(axis=0)
+    fell = sum_rows(back)
     steps = np.count_nonzero(back, axis=0)
     on = (-fell >= min_counts * resolution) | (steps >= min_steps)
     on &= steps > 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anomaly.statistics import Flags, Floats
+from anomaly.statistics import Flags, Floats, sum_rows
 from anomaly.verdict import Verdict
 
 
@@ -15,7 +15,7 @@ def unauthorised(hours: Floats, *, forbidden: Flags, resolution: Floats, min_cou
     """hours: [unit] last cells, [cells, meters]. forbidden: [cells, meters] no use is allowed in that cell (never
     commissioned, or the valve was reported closed at both its ends). min_counts: counts of the last digit."""
     used = np.where(forbidden & (hours > 0), hours, 0.0)
-    amount = used.sum(axis=0)
+    amount = sum_rows(used)
     cells = np.count_nonzero(used, axis=0)
     on = amount >= min_counts * resolution
     back = hours.shape[0] - np.argmax(used > 0, axis=0)
