@@ -160,6 +160,7 @@ class Pipeline:
     async def cycle(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries of `up` topics the whole way; returns when they are acknowledged."""
         await self._sane_clock()
+        began = self._clock.monotonic()
         async with self._turn:
             batch = self.checker.check(deliveries, self._clock.now_ms())
             self._fault("checked")
@@ -172,6 +173,8 @@ class Pipeline:
             await self._write(batch)
             await self._record(batch)
         self._answer(batch, deliveries)
+        self.counters["cycles_total", ""] += 1
+        self.counters["cycle_microseconds_total", ""] += round((self._clock.monotonic() - began) * 1e6)
 
     async def _write(self, batch: Batch) -> None:
         writes = batch.writes()
