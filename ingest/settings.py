@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from metering.admission import TimeLimits
 from metering.messages import PARTS
@@ -14,15 +14,70 @@ from metering.settings import SettingsModel
 _DAY_MS = 86_400_000
 
 
+class InfluxSettings(SettingsModel):
+    """The InfluxDB that keeps the readings when store.kind is influxdb; docs/stores.md says which were tried."""
+
+    url: str = Field(
+        "http://127.0.0.1:8086",
+        description="Address of the server, http or https.",
+        pattern=r"^https?://[^\s/?#]+[^\s?#]*$",
+    )
+    wire: Literal["v1", "v2"] = Field(
+        "v1", description="How lines are written: v1 is /write (1.x and later), v2 is /api/v2/write (1.8, 2.x and 3)."
+    )
+    database: str = Field(
+        "metergate", description="Database of the v1 wire.", min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$"
+    )
+    retention_policy: str = Field(
+        "",
+        description="Retention policy of the v1 wire; empty means the database's default one.",
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_.-]*$",
+    )
+    bucket: str = Field(
+        "metergate",
+        description="Bucket of the v2 wire; readings are asked for by InfluxQL under the same name as a database.",
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_./-]+$",
+    )
+    org: str = Field("", description="Organisation of the v2 wire; empty where the server has none.", max_length=64)
+    token: SecretStr = Field(SecretStr(""), description="Token; the v2 wire needs one, better given by token_file.")
+    username: str = Field("", description="User name of the v1 wire when no token is given; empty goes without one.")
+    password: SecretStr = Field(SecretStr(""), description="Password of that user; better given by password_file.")
+    retention_days: int = Field(
+        0,
+        description="Days that readings are kept, 0 to 36500; 0 is for ever. Used when we create the database or "
+        "bucket; an existing one is never changed.",
+        ge=0,
+        le=36_500,
+    )
+    timeout_s: float = Field(
+        10.0, description="Seconds to wait for an answer before trying again, 0.5 to 120.", ge=0.5, le=120
+    )
+    connections: int = Field(2, description="Posts on their way at the same time, 1 to 8.", ge=1, le=8)
+    read_back_s: float = Field(
+        1.0,
+        description="Seconds between two looks whether rows just written are there, 0 to 3600; 0 looks after every "
+        "write. Some servers say yes and drop.",
+        ge=0,
+        le=3600,
+    )
+    read_back_rows: int = Field(
+        3, description="Rows that one such look asks for, 0 to 100; 0 never looks.", ge=0, le=100
+    )
+
+
 class StoreSettings(SettingsModel):
     """Where readings are kept."""
 
-    kind: Literal["sqlite"] = Field(
-        "sqlite", description="Kind of the reading store: sqlite is one file on this host."
+    kind: Literal["sqlite", "influxdb"] = Field(
+        "sqlite", description="Kind of the reading store: sqlite is one file on this host, influxdb a server."
     )
     path: Path = Field(
         Path("var/readings.db"), description="File of the sqlite store; exactly one ingest process writes it."
     )
+    influxdb: InfluxSettings = InfluxSettings()
 
 
 class IngestSettings(SettingsModel):

@@ -17,11 +17,11 @@ from gateway.plan import load_plan
 from gateway.profiles import load_profiles
 from gateway.service import run_gateway
 from ingest.service import run_ingest
-from ingest.store_sqlite import SqliteStore
 from metergate.commands.books import ConfigOption
 from metergate.console import errors_as_words, say
 from metergate.logs import configure
 from metergate.settings import Settings, load_settings
+from metergate.stores import make_store
 from metergate.supervisor import Service, Supervisor, die_with_parent
 from metergate.systemd import Notifier
 from metering.clock import SystemClock
@@ -98,8 +98,8 @@ def ingest(config: ConfigOption = None) -> None:
     with errors_as_words():
         settings = _prepare(config, "ingest")
         with contextlib.closing(_registry(settings)) as database:
-            store = SqliteStore(_made(settings.store.path), mode="write")
             clock = SystemClock()
+            store = make_store(settings.store, "write", clock)
             _run(
                 lambda stop: run_ingest(
                     settings.ingest, broker=settings.broker, database=database, store=store, clock=clock, stop=stop
@@ -115,8 +115,8 @@ def api(config: ConfigOption = None) -> None:
     with errors_as_words():
         settings = _prepare(config, "api")
         with contextlib.closing(_registry(settings)) as database:
-            store = SqliteStore(settings.store.path, mode="read")
             clock = SystemClock()
+            store = make_store(settings.store, "read", clock)
             notifier = Notifier.from_environment()
             _run(
                 lambda stop: run_api(
@@ -157,8 +157,3 @@ def all_services(
                 await supervisor.stop()
 
         _run(work)
-
-
-def _made(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
