@@ -210,6 +210,11 @@ class StreamSplitter:
         """[bytes] kept for an unfinished frame."""
         return len(self._buffer)
 
+    @property
+    def limit(self) -> int:
+        """[bytes] longest possible frame."""
+        return self._limit
+
     def _step(self, found: list[Cut | Damaged]) -> bool:
         """Judge the candidates in order; True when a frame was taken, so that the rest must be judged anew."""
         size = len(self._buffer)
