@@ -232,6 +232,8 @@ class SendLedger:
             self.counters["lost_messages"] += 1
             self._return(flight)
         self._progress_at = now
+        if self._pause_s:  # the end of an outage behind a broker that stayed: what waits by now is backlog
+            self._live_after = self.produced
         self._pause_s = self._blocked_until = 0.0
         self.window = min(self.max_window, self.window * 2)
 

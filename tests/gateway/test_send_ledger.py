@@ -61,6 +61,24 @@ def test_live_rows_overtake_a_paced_backlog() -> None:
     assert _spans(_send(ledger, 0.5)) == (501, 1000)
 
 
+def test_after_an_outage_behind_a_broker_that_stayed_live_rows_overtake_what_waited() -> None:
+    ledger = _ledger(backlog_rows_s=1000.0, ack_timeout_s=10.0)
+    ledger.connect(0.0)
+    ledger.add(100)
+    _send(ledger, 0.0)
+    ledger.tick(10.0)  # no answer: ingest is away, the link is not
+    ledger.add(2000)
+    assert _spans(_send(ledger, 11.0)) == (1, 500), "the probe"
+    ledger.acknowledged(_ack(500), 12.0)
+    assert _spans(_send(ledger, 12.0)) == (501, 1000), "the paced backlog"
+    ledger.add(2003)
+    assert _spans(_send(ledger, 12.1)) == (2001, 2003), "live rows do not queue behind it"
+    assert ledger.next(12.1) is None
+    ledger.acknowledged(_ack(2003, (1001, 2000)), 12.2)
+    assert ledger.next(12.4) is None, "500 rows at 1000 rows/s keep the backlog quiet until 12.5"
+    assert _spans(_send(ledger, 12.5)) == (1001, 1500)
+
+
 def test_a_message_carries_at_most_500_rows_and_the_window_bounds_messages() -> None:
     ledger = _ledger(0, window=2)
     ledger.connect(0.0)
@@ -104,7 +122,7 @@ def test_silence_returns_everything_and_probes_with_one_message_until_an_answer_
     assert max(pauses) <= 30.0
     answer = ledger.acknowledged(_ack(500), now)
     assert answer.done == [(1, 500)]
-    assert [_spans(_send(ledger, now)) for _ in range(3)] == [(501, 1000), (1001, 1500), None]
+    assert [_spans(_send(ledger, now + n)) for n in range(3)] == [(501, 1000), (1001, 1500), None]
 
 
 def test_a_lost_link_returns_what_was_in_flight() -> None:
