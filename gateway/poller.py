@@ -7,6 +7,7 @@ a sick bus costs the others nothing.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import random
@@ -134,6 +135,8 @@ class Poller:
         self._owed: deque[Event] = deque()
         self._full = False
         self._closed = False
+        self._awake = asyncio.Event()
+        self._wake_at = 0.0
         self._watch = ClockWatch(clock.now_ms(), clock.monotonic())
         self.buses = {file.name: Bus(self, file, rng) for file in plan.buses}
         self._place(plan)
@@ -142,21 +145,29 @@ class Poller:
         """Poll until cancelled, then close all connections."""
         try:
             while True:
-                await self.clock.sleep(self.tick())
+                await self._sleep(self.tick())
         finally:
             self._closed = True
             for bus in self.buses.values():
                 bus.link.close()
 
+    async def _sleep(self, seconds: float) -> None:
+        """Wait; a poll that becomes due earlier (`_push`) ends it, but not more often than every millisecond."""
+        self._awake.clear()
+        self._wake_at = self.clock.monotonic() + seconds
+        try:
+            await self.clock.timeout(self._awake.wait(), seconds)
+        except TimeoutError:
+            return
+        await self.clock.sleep(_LEAST_SLEEP_S)
+
     def tick(self) -> float:
         """Do what is due now; return the seconds until the next look."""
         now = self.clock.monotonic()
         self._look_at_clock(now)
-        waiting = False
         for bus in self.buses.values():
             if bus.link.busy:
                 bus.link.expire(now)
-                waiting = True
         self._settle_events()
         if self._stopped():
             return _IDLE_SLEEP_S
@@ -167,6 +178,7 @@ class Poller:
                 continue
             bus.ready.append(poll)
             bus.pump()
+        waiting = any(bus.link.busy for bus in self.buses.values())
         most = _WAITING_SLEEP_S if waiting else _IDLE_SLEEP_S
         return max(_LEAST_SLEEP_S, min(most, due[0][0] - self.clock.monotonic())) if due else most
 
@@ -212,6 +224,9 @@ class Poller:
 
     def _push(self, bus: Bus, poll: MeterPoll, due: float) -> None:
         heapq.heappush(self._due, (due, next(self._order), bus, poll))
+        if due < self._wake_at:
+            self._wake_at = due
+            self._awake.set()
 
     def _keep(self, poll: MeterPoll, now: float, now_ms: int, bus: Bus) -> None:
         reading: Reading = poll.reading(now_ms)
@@ -228,7 +243,7 @@ class Poller:
         before = poll.skipped
         due = poll.next_due(now, stretch=self._stretch(), recovered=recovered)
         self.counters["skipped"] += poll.skipped - before
-        heapq.heappush(self._due, (due, next(self._order), bus, poll))
+        self._push(bus, poll, due)
 
     def _stretch(self) -> int:
         pressure = self._pressure()
