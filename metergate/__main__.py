@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from metergate import __version__
-from metergate.commands import books, check, decode, demo, services
+from metergate.commands import backtest, books, check, decode, demo, detect, poll, services
 
 app = typer.Typer(
     name="metergate",
@@ -41,7 +41,10 @@ app.command("all")(services.all_services)
 app.command()(check.check)
 app.command()(books.plan)
 app.add_typer(books.import_app, name="import")
+app.command()(poll.poll)
 app.command()(decode.decode)
+app.command()(detect.detect)
+app.command()(backtest.backtest)
 
 
 def main() -> None:
