@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Make the passwords that docker-compose.yml needs, once, in deploy/secrets/ (which git and the image never see).
+
+    python3 deploy/init.py --gateway gw-1 --gateway gw-2
+
+Run it again to add gateways: what is there stays, the broker's users' file is written anew. `--rotate USER` replaces
+the password of a user of the broker (a database keeps the password of its first start). Needs Python 3 and nothing
+else. Folder 0700; files 0444, because each container reads its own few as another user than you.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent / "secrets"
+PLAIN = (
+    "broker_ingest",
+    "broker_watch",
+    "influxdb_admin",
+    "influxdb_metergate",
+    "influxdb_grafana",
+    "postgres",
+    "grafana",
+)
+REGISTRY_URL = "postgresql+psycopg://metergate:{password}@postgres:5432/metergate"
+GATEWAY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
+OURS = ("ingest", "watch")
+ITERATIONS = 101  # as mosquitto_passwd has it; the passwords are 192 random bits, so that more would buy nothing
+
+
+def mosquitto_line(user: str, password: str) -> str:
+    """Return a line of Mosquitto's password file: $7$ is PBKDF2 with SHA-512 (Mosquitto 2.0, mosquitto_passwd)."""
+    salt = secrets.token_bytes(12)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
+    return f"{user}:$7${ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
+def put(path: Path, text: str) -> None:
+    """Write a secret in one piece; the file appears with its final mode or not at all."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+        os.fchmod(file.fileno(), 0o444)
+    os.replace(fresh, path)
+
+
+def make(folder: Path, gateways: Iterable[str], rotate: Sequence[str] = ()) -> list[str]:
+    """Make what is missing, and what is to be replaced; return the names of the secrets that are new.
+
+    Raises: ValueError for a gateway id that is none, and for a user to rotate that does not exist.
+    """
+    for gateway in gateways:
+        if not GATEWAY_ID.fullmatch(gateway) or gateway in OURS:
+            raise ValueError(
+                f"{gateway!r} cannot be the id of a gateway (letters, digits, . _ -; not {' or '.join(OURS)})"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    names = [*PLAIN, *(f"broker_{gateway}" for gateway in gateways)]
+    again = [f"broker_{user}" for user in rotate]
+    unknown = [user for user in rotate if not (folder / f"broker_{user}").exists()]
+    if unknown:
+        raise ValueError(f"no user of the broker: {', '.join(unknown)}")
+    new = [name for name in names if name in again or not (folder / name).exists()]
+    new += [name for name in again if name not in new]
+    for name in new:
+        put(folder / name, secrets.token_urlsafe(24))
+    put(folder / "registry_url", REGISTRY_URL.format(password=(folder / "postgres").read_text("utf-8")))
+    users = sorted(path.name.removeprefix("broker_") for path in folder.glob("broker_*"))
+    lines = [mosquitto_line(user, (folder / f"broker_{user}").read_text("utf-8")) for user in users]
+    put(folder / "mosquitto_users", "\n".join(lines) + "\n")
+    return new
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Return the exit code."""
+    parser = argparse.ArgumentParser(description="Make the passwords that docker-compose.yml needs.")
+    parser.add_argument(
+        "--gateway", action="append", default=[], metavar="ID", help="id of a gateway; may be repeated"
+    )
+    parser.add_argument(
+        "--rotate", action="append", default=[], metavar="USER", help="user of the broker whose password is replaced"
+    )
+    parser.add_argument("--folder", type=Path, default=FOLDER, help=argparse.SUPPRESS)
+    options = parser.parse_args(words)
+    try:
+        new = make(options.folder, options.gateway, options.rotate)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(
+        f"{len(new)} new in {options.folder}: {', '.join(new)}" if new else f"{options.folder}: nothing was missing"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

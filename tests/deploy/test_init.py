@@ -1,0 +1,66 @@
+"""The step that makes the passwords: complete, only for those who may, never twice, never in the repository."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.deploy.tools import DEPLOY, ROOT, compose, make_secrets
+
+
+def test_every_secret_of_compose_is_made(tmp_path: Path) -> None:
+    make_secrets(tmp_path, "gw-1")
+    made = {path.name for path in tmp_path.iterdir()}
+    wanted = {Path(secret["file"]).name for secret in compose()["secrets"].values()}
+    assert wanted == made
+
+
+def test_passwords_are_long_all_different_and_need_no_quoting(tmp_path: Path) -> None:
+    make_secrets(tmp_path, "gw-1", "gw-2")
+    plain = [p.read_text() for p in tmp_path.iterdir() if p.name not in ("mosquitto_users", "registry_url")]
+    assert len(plain) == 9
+    assert len(set(plain)) == 9
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{32}", text) for text in plain)
+
+
+def test_only_the_folder_keeps_strangers_out_because_containers_have_other_users(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    make_secrets(folder, "gw-1")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o444}
+
+
+def test_a_second_run_adds_a_gateway_and_changes_no_password(tmp_path: Path) -> None:
+    make_secrets(tmp_path, "gw-1")
+    before = {path.name: path.read_text() for path in tmp_path.iterdir() if path.name != "mosquitto_users"}
+    assert "1 new" in make_secrets(tmp_path, "gw-2")
+    after = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert {name: after[name] for name in before} == before
+    users = [line.partition(":")[0] for line in after["mosquitto_users"].splitlines()]
+    assert users == ["gw-1", "gw-2", "ingest", "watch"]
+    assert "nothing was missing" in make_secrets(tmp_path)
+
+
+def test_a_password_of_the_broker_is_rotated_alone(tmp_path: Path) -> None:
+    make_secrets(tmp_path, "gw-1", "gw-2")
+    before = {path.name: path.read_text() for path in tmp_path.iterdir() if path.name != "mosquitto_users"}
+    make_secrets(tmp_path, rotate=["gw-1"])
+    changed = [name for name, text in before.items() if (tmp_path / name).read_text() != text]
+    assert changed == ["broker_gw-1"]
+
+
+def test_names_that_cannot_be_a_gateway_are_refused(tmp_path: Path) -> None:
+    for name in ("ingest", "watch", "a/b", "../x", "+", "#", "", "x" * 49, "-gw"):
+        command = [sys.executable, str(DEPLOY / "init.py"), "--folder", str(tmp_path), f"--gateway={name}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2, name
+        assert "cannot be the id of a gateway" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_git_never_sees_a_secret() -> None:
+    paths = ["deploy/secrets/postgres", "deploy/secrets/broker_gw-1", "deploy/secrets/anything/else"]
+    done = subprocess.run(["git", "check-ignore", *paths], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == paths
