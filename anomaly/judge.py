@@ -47,13 +47,13 @@ def _daily_leaks(view: View) -> dict[str, Verdict]:
         days=7,
     )
     burst = leak.daily_burst(
-        total, min_rate=view.value("burst.min_share") * view.of(view.shard.table.qmax), min_ratio=2.0
+        total, min_rate=view.value("burst.min_share") * view.of(view.shard.table.qmax), min_ratio=2.5
     )
     return {"leak_daily": _only(shift, fluid & ~business & ~boiler), "burst": _only(burst, fluid & ~business)}
 
 
 def _leaks(view: View) -> dict[str, Verdict]:
-    fluid = ~view.of(view.shard.electric)
+    fluid, kind = ~view.of(view.shard.electric), view.of(view.shard.table.customer_class)
     out: dict[str, Verdict] = {}
     best: Verdict | None = None
     for hours in WINDOWS:
@@ -61,6 +61,7 @@ def _leaks(view: View) -> dict[str, Verdict]:
         verdict = leak.continuous(
             smallest,
             lower,
+            view.history("total"),
             hours=hours,
             resolution=view.of(view.shard.table.resolution),
             peers=_peer_share(view, f"min{hours}"),
@@ -76,12 +77,13 @@ def _leaks(view: View) -> dict[str, Verdict]:
     out["leak_floor"] = _only(
         leak.floor_rise(
             view.history("min3", 30),
+            view.history("total", 30),
             hours=3,
             resolution=view.of(view.shard.table.resolution),
             min_rate=view.value("leak.floor_min_rate"),
             min_rise=view.value("leak.floor_rise"),
         ),
-        fluid,
+        fluid & (np.isin(kind, BUSINESS) | ~gas(view)),
     )
     out["micro_leak"] = leak.micro(
         view.history("min3"),
@@ -98,6 +100,7 @@ def _leaks(view: View) -> dict[str, Verdict]:
             view.history("seen", 35),
             view.history("steady", 35),
             view.history("total", 35),
+            min_rate=view.value("leak_intermittent.min_rate"),
             max_rate=view.value("leak_intermittent.max_rate"),
             recent_days=8,
             min_run=view.value("leak_intermittent.min_run"),
@@ -170,13 +173,12 @@ def _level(view: View, excluded: Flags) -> dict[str, Verdict]:
         ),
         "tamper_drop": _only(
             tamper.drop(
-                np.where(view.festival(HISTORY, before=10, after=13)[:, None], np.nan, total),
+                _without_festival(view, total),
                 peers=peers,
                 min_ratio=view.value("tamper.min_ratio"),
                 still_below=view.of(view.shard.still_hour),
                 max_ratio=view.value("tamper.max_ratio"),
                 max_spread=view.value("tamper.max_spread"),
-                days=14,
             ),
             ~excluded,
         ),
@@ -199,6 +201,14 @@ def _level(view: View, excluded: Flags) -> dict[str, Verdict]:
             min_ratio=view.value("over_range.min_ratio"),
         )
     return out
+
+
+def _without_festival(view: View, total: NDArray[Any]) -> NDArray[Any]:
+    """Shops close, boilers and standing loads run for nobody: their days around the Spring Festival say nothing."""
+    kind = view.of(view.shard.table.customer_class)
+    moved = np.isin(kind, (*BUSINESS, HEATING)) | view.of(view.shard.electric)
+    festive = view.festival(HISTORY, before=9, after=12)
+    return np.where(festive[:, None] & moved[None, :], np.nan, total)
 
 
 def _peer_share(view: View, name: str) -> NDArray[Any]:

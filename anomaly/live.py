@@ -18,6 +18,8 @@ BURST_HOURS: Final = 6
 REVERSE_HOURS: Final = 72
 REVERSE_DAYS: Final = 4
 USE_CELLS: Final = 24
+BURST_DAYS: Final = 45
+"""[d] of the meter's own largest held flow."""
 FEWEST_DAYS: Final = 5
 """[d] of history before a burst can be told from ordinary use."""
 
@@ -38,7 +40,7 @@ def burst_verdict(shard: Shard, slot: int) -> Verdict:
 
 
 def _held_before(shard: Shard) -> NDArray[Any]:
-    held = shard.history("held6", shard.day, 28)
+    held = shard.history("held6", shard.day, BURST_DAYS)
     top = np.where(np.isnan(held), -np.inf, held).max(axis=0)
     known = np.count_nonzero(~np.isnan(held), axis=0)
     return np.where(known >= FEWEST_DAYS, top, np.inf)

@@ -29,6 +29,7 @@ from anomaly.verdict import Verdict
 def continuous(
     smallest: Floats,
     lower: Floats,
+    total: Floats,
     *,
     hours: int,
     resolution: Floats,
@@ -41,7 +42,8 @@ def continuous(
 ) -> Verdict:
     """Judge by windows of `hours` hours.
 
-    smallest, lower: [unit] smallest and lower-quartile consumption of such windows per day, [days, meters]. peers:
+    smallest, lower: [unit] smallest and lower-quartile consumption of such windows per day, [days, meters]. total:
+    [unit/d]. peers:
     share of similar meters that have no still window today. prior: share assumed while the meter is young.
     min_rate: [unit/h] slower flow is not judged here. min_score: streak in days times ln(1/habit) that is enough.
     max_habit: above this share of restless days the meter is not judged by this rule. flatness: how far the lower
@@ -58,6 +60,9 @@ def continuous(
     rate = np.where(streak > 0, _recent(lower) / hours, 0.0)
     on = (score >= min_score) & (habit <= max_habit) & (flats >= 2) & (flats >= 0.6 * streak)
     on &= (rate + 0.5 * resolution / hours >= min_rate) & known[-1]
+    if hours > 1:
+        on &= rate <= 1.5 * resolution  # a faster leak shows in every single hour
+    on &= ~_beyond(total, streak, rate)
     hold = restless[-1] | ~known[-1]
     return Verdict(
         on,
@@ -70,6 +75,15 @@ def continuous(
             "window_h": np.full(streak.shape, hours),
         },
     )
+
+
+def _beyond(total: Floats, streak: Any, rate: Floats) -> Flags:
+    """True when the day's use rose by far more than the floor explains: somebody heats or works, it does not leak."""
+    days = total.shape[0]
+    before = np.where(np.arange(days)[:, None] < days - streak[None, :] - 1, total, np.nan)
+    usual = quantiles(before, (0.5,), fewest=4)[0]
+    now = quantiles(total[-3:], (0.5,), fewest=1)[0]
+    return known_more(now - usual, 2.5 * 24 * rate + 0.6 * usual)
 
 
 def _habit(restless: Flags, known: Flags, streak: Any, prior: Floats) -> Floats:
@@ -87,6 +101,7 @@ def _recent(values: Floats) -> Floats:
 
 def floor_rise(
     smallest: Floats,
+    total: Floats,
     *,
     hours: int,
     resolution: Floats,
@@ -97,8 +112,9 @@ def floor_rise(
 ) -> Verdict:
     """A leak under flow that never stops: the floor of the day rises and stays (24/7 industry, flushing, boilers).
 
-    smallest: [unit] smallest window of `hours` per day, [days, meters]. min_rise: share by which the lowest of the
-    last `days` floors must exceed the highest floor of the weeks before.
+    smallest: [unit] smallest window of `hours` per day, total: [unit/d], [days, meters]. min_rise: share by which the
+    lowest of the last `days` floors must exceed the highest floor of the weeks before. The day as a whole must have
+    risen by about the same: more is a surge of work.
     """
     floor = smallest / hours
     recent, before = floor[-days:], floor[:-days]
@@ -107,6 +123,10 @@ def floor_rise(
     rise = low_now - mid_before
     on = known_more(low_now, high_before * (1 + min_rise) + resolution / hours) & known_more(rise, min_rate)
     on &= known_more(mid_before, 0.5 * resolution / hours)
+    grown = (
+        quantiles(total[-days:], (0.5,), fewest=days - 1)[0] - quantiles(total[:-days], (0.5,), fewest=fewest_days)[0]
+    )
+    on &= known_less(grown, 2.0 * 24 * rise) & known_more(grown, 0.3 * 24 * rise)
     hold = known_more(floor[-1], mid_before + 0.5 * rise) | np.isnan(floor[-1])
     back = np.full(on.shape, 24.0 * days)
     return Verdict(on, hold, back, {"rate_per_h": rise, "floor_before": mid_before, "floor_now": low_now})
@@ -164,6 +184,7 @@ def daily_shift(
     lowest = quantiles(recent, (0.0,), fewest=days - 1)[0]
     steady = np.sqrt(mean_known((recent - mean_now) ** 2, fewest=3))
     on = known_more(score, min_score) & known_more(lowest, np.maximum(median, high - spread))
+    on &= known_more(mean_before, 0.2 * mean_now) & known_more(mean_before, 0.08)
     on &= known_more(rise / 24, min_rate) & known_less(rise, max_rise) & known_less(steady, 1.3 * spread)
     hold = known_more(level[-1], mean_before + 0.4 * rise) | np.isnan(level[-1])
     evidence = {"rate_per_h": rise / 24, "score": score, "per_day_before": mean_before, "per_day": mean_now}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.statistics import Floats, known_less, mean_known, quantiles
+from anomaly.statistics import Floats, known_less, known_more, mean_known, quantiles
 from anomaly.verdict import Verdict
 
 
@@ -27,6 +27,7 @@ def intermittent(
     min_hours: Floats,
     min_days: Floats,
     min_run: Floats,
+    min_rate: Floats,
     max_rate: Floats,
     long_run: int = 6,
     fewest_days: int = 10,
@@ -36,7 +37,8 @@ def intermittent(
 
     max_habit: an hour of the day is quiet when it was active on at most this share of the earlier days. min_hours:
     quiet hours with consumption that make a day count. min_run: [hours] of one flow that make a day count. min_days:
-    such days among the last `recent_days`. max_rate: [unit/h] what those hours added at most; a boiler adds more.
+    such days among the last `recent_days`. min_rate, max_rate: [unit/h] what those hours added at least and at
+    most: a boiler adds more.
     long_run: [hours] of one flow that mark a day at any time of day.
     """
     on_bits, seen_bits = _bits(active), _bits(seen)
@@ -59,7 +61,13 @@ def intermittent(
     rate = added / np.maximum(
         mean_known(np.where(marked, np.maximum(hits, runs), np.nan)[-recent_days:], fewest=1), 1
     )
-    on = (now >= min_days) & (usual <= 0.12) & (quiet_hours >= 5) & known_less(rate, max_rate)
+    on = (
+        (now >= min_days)
+        & (usual <= 0.12)
+        & (quiet_hours >= 5)
+        & known_less(rate, max_rate)
+        & known_more(rate, min_rate)
+    )
     hold = now >= np.maximum(min_days - 2, 1)
     first = recent_days - np.argmax(marked[-recent_days:], axis=0)
     total = hits[-recent_days:].sum(axis=0)
