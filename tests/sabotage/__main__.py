@@ -42,7 +42,7 @@ def _caught(sabotage: Sabotage) -> bool:
             timeout=DEADLINE_S,
             check=False,
         )
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", report.stdout, re.MULTILINE)
+    failed = re.search(r"^FAILED (\S+)", report.stdout, re.MULTILINE)
     # exit 1: tests ran and one failed; anything else (2: broken collection, 4: no such test) proves nothing
     caught = report.returncode == 1 and failed is not None
     told = f"caught by {failed[1]}" if caught and failed else f"NOT CAUGHT (pytest exit {report.returncode})"
