@@ -7,11 +7,14 @@ from it, and each service reads the same settings file.
 from __future__ import annotations
 
 import csv
+import fcntl
+import os
 import socket
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from metergate.commands.books import import_file, make_plan
 from metergate.supervisor import Service
@@ -20,6 +23,7 @@ from simulators.farm_settings import FarmSettings, MeterSettings, PortSettings
 
 GATEWAY: Final = "gw-demo"
 _PER_PORT: Final = 16
+_CLAIMS: Final[list[IO[str]]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ def build(
     Raises: MetergateError, naming the port that is taken.
     """
     ports = _free_ports(1 + -(-meters // _PER_PORT))
+    if api_port is not None and not _is_free(api_port):
+        raise MetergateError(f"port {api_port} is taken; leave --port out to take the first free one from 8080 on")
     house = House(folder, api_port or first_free_port(8080), ports[0], tuple(ports[1:]))
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(_rows(house, meters, interval_s, kinds))
@@ -194,11 +200,24 @@ port = {house.api_port}
 
 
 def first_free_port(start: int) -> int:
-    """Return the first port from `start` on that nobody listens on. Raises: MetergateError."""
+    """Return the first port from `start` on that nobody uses, and keep it claimed. Raises: MetergateError."""
     for port in range(start, start + 100):
-        if _is_free(port):
+        if _is_free(port) and _claim(port):
             return port
     raise MetergateError(f"all ports from {start} to {start + 99} are taken")
+
+
+def _claim(port: int) -> bool:
+    """Between two demos that start at once: only one may believe that a port is free. Held until the process ends."""
+    path = Path(tempfile.gettempdir()) / f"metergate-port-{port}.{os.getuid()}"
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return False
+    _CLAIMS.append(file)
+    return True
 
 
 def _is_free(port: int) -> bool:

@@ -170,6 +170,15 @@ class Town:
         answers = list(read_answers(self.house.answers))
         return judge(answers, self.readings(), billed_quantities(self.house), excuse=excused)
 
+    def events(self, kind: str) -> list[str]:
+        """Return the texts of all events of a kind that ingest has."""
+        database = Database(self.house.registry_url)
+        try:
+            with database.read() as connection:
+                return list(connection.execute(sa.select(EventRecord.text).where(EventRecord.kind == kind)).scalars())
+        finally:
+            database.close()
+
     def failed_reads(self) -> dict[str, list[int]]:
         """Return meter -> times [ms UTC] of its failed reads, as ingest knows them."""
         found: dict[str, list[int]] = {}
