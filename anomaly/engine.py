@@ -107,6 +107,7 @@ class Engine:
                     grid_days=self.shape.grid_days * (4 if long else 1),
                     feature_days=self.shape.feature_days,
                     dtype=self.shape.dtype,
+                    temperature=self.weather,
                 )
             )
         return shards

@@ -6,6 +6,7 @@ lies behind that day, so a verdict cannot look ahead.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
 from typing import Any, Final
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from anomaly.days import DAY_S, local_date, near_new_year
 from anomaly.features import CONTEXT_HOURS, DAILY, HOURLY, fold_days, fold_hours
 from anomaly.intervals import Grid, GridShape, Rows
-from anomaly.meters import MEDIA, MeterTable
+from anomaly.meters import CLASSES, MEDIA, MeterTable
 from anomaly.statistics import known_more, quantiles, sum_rows
 from anomaly.thresholds import Thresholds
 
@@ -27,6 +28,12 @@ HISTORY: Final = 45
 PEER_SAMPLE: Final = 2000
 """Meters of a group that are enough for its median."""
 FEWEST_PEERS: Final = 8
+BOILER_PER_DAY: Final = 1.8
+"""[m³/d] median from which a home on gas is taken to heat (cooking and hot water alone stay near 1)."""
+HEATING_LIMIT_C: Final = 17.0
+"""[°C] daily mean below which homes are heated; degree days count from here."""
+BASE_DEGREES: Final = 3.0
+"""[K] what hot water and cooking amount to, in degree days."""
 
 
 class Shard:
@@ -43,8 +50,11 @@ class Shard:
         grid_days: int,
         feature_days: int,
         dtype: Any = np.float64,
+        temperature: Mapping[date, float] | None = None,
     ) -> None:
-        """rows: numbers of these meters in the fleet. origin_s: a local midnight. *_days: kept in memory."""
+        """rows: numbers of these meters in the fleet. origin_s: a local midnight. *_days: kept in memory.
+        temperature: [°C] daily mean by local date."""
+        self.temperature = temperature or {}
         self.table, self.rows, self.thresholds, self.tz = table, rows, thresholds, tz
         self.slot_s = int(table.interval_s[0])
         self.per_day = DAY_S // self.slot_s
@@ -64,6 +74,9 @@ class Shard:
         self.late_s = int(thresholds.number(late) * 3600)
         codes, self.group = np.unique(table.medium.astype(np.int64) * 16 + table.customer_class, return_inverse=True)
         self.groups = codes.size
+        boilers = np.flatnonzero(codes == MEDIA.index("gas") * 16 + CLASSES.index("residential_heating"))
+        self.heating_group = int(boilers[0]) if boilers.size else -1
+        self.heated = np.array([code % 16 == CLASSES.index("residential_heating") for code in codes.tolist()], bool)
         self.electric = table.medium == MEDIA.index("electricity")
         self.still_hour = 0.5 * table.resolution
         self._peers: dict[int, Floats] = {}
@@ -183,6 +196,8 @@ class Shard:
             members = np.flatnonzero(self.group == group)
             members = members[:: max(1, members.size // PEER_SAMPLE)]
             if members.size < FEWEST_PEERS:
+                if self.heated[group]:
+                    out[:, group] = self._weather(day)
                 continue
             total = self.history("total", day, HISTORY, members)
             own = quantiles(total, (0.5,), fewest=7)[0]
@@ -190,6 +205,14 @@ class Shard:
             middle = quantiles(ratio.T, (0.5,), fewest=FEWEST_PEERS)[0]
             out[:, group] = np.where(np.isnan(middle), 1.0, np.clip(middle, 0.02, 50))
         return out
+
+    def _weather(self, day: int) -> Floats:
+        """Movement of heating by degree days, for boilers without peers; 1 where the temperature is not known."""
+        dates = [self.date_of(day - back) for back in range(HISTORY - 1, -1, -1)]
+        degrees = np.array([self.temperature.get(date, np.nan) for date in dates])
+        need = BASE_DEGREES + np.maximum(HEATING_LIMIT_C - degrees, 0.0)
+        middle = quantiles(need[:, None], (0.5,), fewest=7)[0][0]
+        return np.where(np.isnan(need) | np.isnan(middle), 1.0, need / middle)
 
 
 class View:
@@ -217,7 +240,20 @@ class View:
     @cached_property
     def peers(self) -> Floats:
         """Movement of each meter's group, [HISTORY days, meters]."""
-        return self.shard.peers(self.day)[:, self.shard.group[self.rows]]
+        shard = self.shard
+        groups = np.where(self._heats(), shard.heating_group, shard.group[self.rows])
+        return shard.peers(self.day)[:, groups]
+
+    def _heats(self) -> NDArray[np.bool_]:
+        """Homes on gas that use as much as a boiler does, whatever the master data say: they move with boilers."""
+        shard = self.shard
+        if shard.heating_group < 0:
+            return np.zeros(self.meters, bool)
+        homes = (self.of(shard.table.medium) == MEDIA.index("gas")) & (
+            self.of(shard.table.customer_class) == CLASSES.index("residential")
+        )
+        usual = quantiles(self.history("total"), (0.5,), fewest=7)[0]
+        return homes & known_more(usual, BOILER_PER_DAY)
 
     def festival(self, length: int, *, before: int, after: int) -> NDArray[np.bool_]:
         """[days] True near the first day of the Spring Festival."""
