@@ -7,7 +7,7 @@ rows that the store has confirmed come in (`note`), and an older one never becom
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ingest.days import Day, Days
@@ -70,6 +70,12 @@ class Changes:
     closings: list[ClosingRow] = field(default_factory=list)
     touched: dict[int, tuple[list[str], int, int]] = field(default_factory=dict)
 
+    def drop(self, meters: Collection[str]) -> None:
+        """Leave out what belongs to meters that another worker works on now."""
+        self.latest = [row for row in self.latest if row.meter not in meters]
+        self.replaced = [row for row in self.replaced if row.meter not in meters]
+        self.closings = [row for row in self.closings if row.meter not in meters]
+
 
 class MeterTable:
     """All meters of the registry that hang on a gateway."""
@@ -104,6 +110,15 @@ class MeterTable:
         """Forget meters that the registry no longer has."""
         for meter in self.states.keys() - set(meters):
             del self.states[meter]
+
+    def let_go(self, parts: Collection[int]) -> set[str]:
+        """Forget the meters of parts that another worker works on now; return their ids."""
+        gone = {meter for meter, state in self.states.items() if state.part in parts}
+        for meter in gone:
+            del self.states[meter]
+        self._dirty = [state for state in self._dirty if state.part not in parts]
+        self._closed = {key: row for key, row in self._closed.items() if key[0] not in gone}
+        return gone
 
     def note(self, readings: Iterable[Reading]) -> None:
         """Take in readings that the store has confirmed, each with all its quantities."""

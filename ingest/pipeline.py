@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final, TypeVar
@@ -31,21 +31,24 @@ from ingest.answers import Answers, Sender
 from ingest.batch import Batch
 from ingest.checking import Checker, Counters
 from ingest.decoding import MAX_PAYLOAD
+from ingest.holding import Holding
 from ingest.meters import Changes, MeterTable, latest_row
 from ingest.worker import Worker
 from metering.admission import TimeLimits
 from metering.clock import Clock
 from metering.errors import RegistryError, StoreError
+from metering.messages import PARTS, part_of
 from metering.mqtt import Delivery
 from metering.reading import Reading
 from metering.store import Key, ReadingStore
+from registry import leases
 from registry import ledger as books
 from registry.database import Database
+from registry.leases import LeaseLostError
 from registry.ledger import MeterFacts
 
 T = TypeVar("T")
 
-FLOOR_KEY: Final = "ingest.recovery_floor"
 _ALL_TIME: Final = 253_402_300_800_000  # the year 10000
 _PAGE: Final = 20_000  # readings noted in one go while the closings are rebuilt
 _FLOOR_MARGIN_MS: Final = 600_000  # live rows are younger than this, so that they never lower the floor
@@ -76,8 +79,10 @@ class Pipeline:
         limits: TimeLimits | None = None,
         estimates: bool = False,
         max_message_bytes: int = MAX_PAYLOAD,
+        holding: Holding | None = None,
         fault: Callable[[str], None] = _no_fault,
     ) -> None:
+        """holding: which parts of the city are ours; None: all, and nobody else works on any."""
         self.counters: Counters = Counter()
         self.problems = {"store": "", "registry": "", "clock": ""}
         self.meters = MeterTable()
@@ -96,29 +101,73 @@ class Pipeline:
         self._store_thread = Worker("store")
         self._registry_thread = Worker("registry")
         self._turn = asyncio.Lock()  # a flush must not see a batch half done
+        self.holding = holding or Holding()
         self._floor = 0
         self._backlog_at = -_BACKLOG_S
 
     # -- start and end ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Learn from the registry and the store what there is; rebuild latest and closings after a crash."""
-        facts, gateways, positions, latest, floor = await self._in_registry(self._load)
-        self.meters.gateways = gateways
-        self.checker.positions = positions
+        """Learn what there is of the parts that are ours from the beginning; leased ones come by `take_over`."""
+        _, self.meters.gateways = await self._in_registry(self._books)
+        if self.holding.ready:
+            self._floor = await self._learn_parts(self.holding.ready)
+            await self._set_floor(self._floor, self.holding.ready)
+        await self.flush()
+
+    async def take_over(self, parts: Mapping[int, int]) -> None:
+        """Begin to work on leased parts (part -> token): rebuild what their last holder had only in memory."""
+        self.holding.tokens = {**self.holding.tokens, **parts}
+        floor = await self._learn_parts(parts.keys())
+        if not self.holding.ready:
+            self._floor = floor
+        await self.flush()
+        async with self._turn:
+            still = {part for part, token in parts.items() if self.holding.tokens.get(part) == token}
+            try:
+                await self._set_floor(self._floor, still)
+            except LeaseLostError as error:
+                still -= set(error.parts)
+            self._forget(parts.keys() - still)
+            self.holding.ready = self.holding.ready | still
+        self.announce(still)
+
+    async def let_go(self, parts: Collection[int]) -> None:
+        """Stop working on parts, with everything of theirs written; after it their leases may be released."""
+        await self.flush()
+        async with self._turn:
+            self._forget(parts)
+
+    async def _learn_parts(self, parts: Collection[int]) -> int:
+        """Learn from the registry and the store what there is; rebuild latest and closings after a crash.
+
+        Returns: the recovery floor from which that was done.
+        """
+        facts, positions, latest, floor = await self._in_registry(partial(self._load, parts))
+        self.checker.positions.update(positions)
         self.checker.remember_epochs()
+        self.meters.let_go(parts)  # what is known of them from before they were ours may be old
         await self._learn(facts)
         newest = await self._in_store(partial(self._store.at_or_before, list(facts), _ALL_TIME))
         self.meters.note(r for meter, r in newest.items() if latest.get(meter) != latest_row(r))
-        await self._note_since(int(floor or 0))
-        self._floor = int(floor or 0)
-        await self.flush()
+        await self._note_since(floor, None if len(parts) == PARTS else list(facts))
+        return int(floor)
 
-    def announce(self) -> None:
-        """Tell every known gateway what is committed of the outbox it spoke from last, so that it resumes at once."""
+    def _forget(self, parts: Collection[int]) -> set[str]:
+        """Drop everything that is known of parts; return the meters."""
+        self.holding.drop(parts)
+        committed = self.checker.positions
+        self.checker.positions = {key: known for key, known in committed.items() if known.part not in parts}
+        return self.meters.let_go(parts)
+
+    def announce(self, parts: Collection[int] | None = None) -> None:
+        """Tell known gateways what is committed of the outbox they spoke from last, so that they resume at once.
+
+        parts: only theirs.
+        """
         newest = {p.gateway: p for p in sorted(self.checker.positions.values(), key=attrgetter("last_up_at"))}
         for gateway, position in newest.items():
-            if gateway in self.meters.gateways:
+            if gateway in self.meters.gateways and (parts is None or position.part in parts):
                 self._answers.acknowledge(position)
 
     def greet(self, gateway: str, epoch: str) -> None:
@@ -132,28 +181,26 @@ class Pipeline:
         store_done = self._store_thread.close(timeout_s)
         return self._registry_thread.close(timeout_s) and store_done
 
-    def _load(self) -> tuple[Any, ...]:
+    def _load(self, parts: Collection[int]) -> tuple[Any, ...]:
         with self._database.read() as connection:
-            return (
-                books.load_meters(connection),
-                books.load_gateways(connection),
-                books.load_positions(connection),
-                books.load_latest(connection),
-                books.get_state(connection, FLOOR_KEY),
-            )
+            facts = _of_parts(books.load_meters(connection), parts)
+            latest = books.load_latest(connection)
+            positions = books.load_positions(connection)
+            floor = leases.floor_of(connection, parts)
+        return facts, {key: known for key, known in positions.items() if known.part in parts}, latest, floor
 
-    async def _note_since(self, floor: int) -> None:
+    async def _note_since(self, floor: int, meters: Sequence[str] | None) -> None:
         """Read the store from the recovery floor again, into the tables that wait for the flush."""
         after: Key | None = None
         while True:
-            page = await self._in_store(partial(self._page, floor, after))
+            page = await self._in_store(partial(self._page, meters, floor, after))
             self.meters.note(page)
             if len(page) < _PAGE:
                 return
             after = page[-1].meter, page[-1].read_at
 
-    def _page(self, floor: int, after: Key | None) -> list[Reading]:
-        return list(self._store.range(None, floor, _ALL_TIME, limit=_PAGE, after=after))
+    def _page(self, meters: Sequence[str] | None, floor: int, after: Key | None) -> list[Reading]:
+        return list(self._store.range(meters, floor, _ALL_TIME, limit=_PAGE, after=after))
 
     # -- one turn --------------------------------------------------------------------------------------------------
 
@@ -161,20 +208,31 @@ class Pipeline:
         """Take deliveries of `up` topics the whole way; returns when they are acknowledged."""
         await self._sane_clock()
         began = self._clock.monotonic()
-        async with self._turn:
-            batch = self.checker.check(deliveries, self._clock.now_ms())
-            self._fault("checked")
-            if batch.strangers or batch.unsure:
-                await self._ask_registry(batch)
-            if batch.older:
-                keys = [(older.reading.meter, older.reading.read_at) for older in batch.older]
-                self.checker.resolve(batch, await self._in_store(lambda: self._store.get(keys)))
-            self.checker.distrust_reused(batch)
-            await self._write(batch)
-            await self._record(batch)
+        batch = None
+        while batch is None:
+            async with self._turn:
+                try:
+                    batch = await self._commit(self.holding.ours(deliveries, self.counters))
+                except LeaseLostError as error:
+                    # nothing of this batch is accounted for: what is still ours goes through once more
+                    self._forget(error.parts)
         self._answer(batch, deliveries)
         self.counters["cycles_total", ""] += 1
         self.counters["cycle_microseconds_total", ""] += round((self._clock.monotonic() - began) * 1e6)
+
+    async def _commit(self, deliveries: Sequence[Delivery]) -> Batch:
+        """Check, store and account for deliveries. Raises: LeaseLostError, and nothing is accounted for."""
+        batch = self.checker.check(deliveries, self._clock.now_ms())
+        self._fault("checked")
+        if batch.strangers or batch.unsure:
+            await self._ask_registry(batch)
+        if batch.older:
+            keys = [(older.reading.meter, older.reading.read_at) for older in batch.older]
+            self.checker.resolve(batch, await self._in_store(lambda: self._store.get(keys)))
+        self.checker.distrust_reused(batch)
+        await self._write(batch)
+        await self._record(batch)
+        return batch
 
     async def _write(self, batch: Batch) -> None:
         writes = batch.writes()
@@ -184,7 +242,8 @@ class Pipeline:
         if lowest < batch.now - _FLOOR_MARGIN_MS:
             self._backlog_at = self._clock.monotonic()
         if lowest < self._floor:
-            await self._lower_floor(lowest - _FLOOR_SLACK_MS)
+            await self._set_floor(lowest - _FLOOR_SLACK_MS, self.holding.ready)
+            self._floor = lowest - _FLOOR_SLACK_MS
         self._fault("floored")
         results = await self._in_store(lambda: self._store.write(writes))
         self._fault("stored")
@@ -202,6 +261,7 @@ class Pipeline:
 
         def record() -> None:
             with self._database.begin() as connection:
+                self.holding.fence(connection, {position.part for position in positions})
                 books.add_events(connection, batch.events)
                 books.add_quarantine(connection, batch.quarantine)
                 books.save_positions(connection, positions)
@@ -226,15 +286,15 @@ class Pipeline:
 
     async def reload(self) -> None:
         """Take over what changed in the registry's books: new, moved and removed meters, new gateways."""
-
-        def load() -> tuple[dict[str, MeterFacts], set[str]]:
-            with self._database.read() as connection:
-                return books.load_meters(connection), books.load_gateways(connection)
-
         async with self._turn:
-            facts, self.meters.gateways = await self._in_registry(load)
+            everything, self.meters.gateways = await self._in_registry(self._books)
+            facts = _of_parts(everything, self.holding.ready)
             await self._learn(facts)
             self.meters.keep_only(facts)
+
+    def _books(self) -> tuple[dict[str, MeterFacts], set[str]]:
+        with self._database.read() as connection:
+            return books.load_meters(connection), books.load_gateways(connection)
 
     async def _ask_registry(self, batch: Batch) -> None:
         """Before a row is refused as unknown: it may have been imported since the last reload."""
@@ -269,19 +329,25 @@ class Pipeline:
         """Write latest readings and closings, raise the recovery floor, and tell which meters changed."""
         async with self._turn:
             changes, floor = self.meters.take(), self._next_floor()
-            if changes.touched or changes.closings or floor != self._floor:
-                await self._in_registry(lambda: self._save(changes, floor))
+            while changes.touched or changes.closings or floor != self._floor:
+                try:
+                    await self._in_registry(partial(self._save, changes, floor))
+                except LeaseLostError as error:
+                    changes.drop(self._forget(error.parts))
+                    continue
                 self._floor = floor
                 self._fault("flushed")
+                break
         self._answers.notice(changes.touched, self._clock.now_ms())
 
     def _save(self, changes: Changes, floor: int) -> None:
         with self._database.begin() as connection:
+            self.holding.fence(connection)
             books.save_latest(connection, changes.latest)
             books.replace_latest(connection, changes.replaced)
             books.save_closings(connection, changes.closings)
             if floor != self._floor:
-                books.set_state(connection, FLOOR_KEY, str(floor))
+                leases.set_floor(connection, self.holding.ready, floor)
             self._fault("flushing")
 
     def _next_floor(self) -> int:
@@ -289,13 +355,13 @@ class Pipeline:
         quiet = self._clock.monotonic() - self._backlog_at >= _BACKLOG_S
         return target if quiet and target - self._floor >= _FLOOR_STEP_MS else self._floor
 
-    async def _lower_floor(self, floor: int) -> None:
-        def lower() -> None:
+    async def _set_floor(self, floor: int, parts: Collection[int]) -> None:
+        def save() -> None:
             with self._database.begin() as connection:
-                books.set_state(connection, FLOOR_KEY, str(floor))
+                self.holding.fence(connection, parts)
+                leases.set_floor(connection, parts, floor)
 
-        await self._in_registry(lower)
-        self._floor = floor
+        await self._in_registry(save)
 
     # -- patience --------------------------------------------------------------------------------------------------
 
@@ -310,6 +376,8 @@ class Pipeline:
         while True:
             try:
                 result = await worker.run(call)
+            except LeaseLostError:
+                raise  # waiting does not bring it back
             except (StoreError, RegistryError, DBAPIError) as error:
                 if not self.problems[what]:
                     _log.warning("waiting", what=what, error=str(error))
@@ -329,3 +397,8 @@ class Pipeline:
             self.problems["clock"] = f"this host's clock says {now} ms since 1970; nothing is judged until it is set"
             await self._clock.sleep(1.0)
         self.problems["clock"] = ""
+
+
+def _of_parts(facts: Mapping[str, MeterFacts], parts: Collection[int]) -> dict[str, MeterFacts]:
+    """Return the meters whose gateway belongs to one of `parts`."""
+    return {meter: known for meter, known in facts.items() if part_of(known.gateway) in parts}

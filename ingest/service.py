@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -15,12 +15,15 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from ingest.holding import Holding
 from ingest.pipeline import Pipeline
 from ingest.settings import IngestSettings
+from ingest.sharing import PartKeeper
 from ingest.status import GatewayWatch
 from ingest.worker import Worker
 from metering.clock import Clock
 from metering.errors import RegistryError
+from metering.messages import PARTS
 from metering.mqtt import BrokerSettings, MqttSession
 from metering.store import ReadingStore
 from registry import ledger as books
@@ -50,11 +53,12 @@ class IngestService:
         self._database = database
         self._store = store
         self._clock = clock
+        leased = settings.sharing == "lease"  # then the parts, and with them the subscriptions, come later
         self._rows = MqttSession(
             broker,
             client_id=settings.instance,
             clock=clock,
-            subscriptions=[(topic, 1) for topic in topics(settings.parts, "up")],
+            subscriptions=[] if leased else _row_topics(settings.parts),
             receive_maximum=_RECEIVE_MAXIMUM,
             on_connect=self._connected,
         )
@@ -62,11 +66,18 @@ class IngestService:
             broker,
             client_id=f"{settings.instance}-status",
             clock=clock,
-            subscriptions=[
-                *((topic, 1) for topic in topics(settings.parts, "state")),
-                *((topic, 0) for topic in topics(settings.parts, "health")),
-            ],
+            subscriptions=[] if leased else _status_topics(settings.parts),
         )
+        self._keeper: PartKeeper | None = None
+        if leased:
+            self._keeper = PartKeeper(
+                settings.instance,
+                database,
+                clock=clock,
+                lease_s=settings.lease_s,
+                subscribe=self._subscribe,
+                unsubscribe=self._unsubscribe,
+            )
         self.pipeline = Pipeline(
             self._rows,
             store,
@@ -75,6 +86,7 @@ class IngestService:
             limits=settings.limits(),
             estimates=settings.estimates == "keep",
             max_message_bytes=settings.max_message_kb * 1024,
+            holding=self._keeper.holding if self._keeper else Holding(settings.parts or range(PARTS)),
         )
         self._watch = GatewayWatch(lambda: self.pipeline.meters.gateways, self.pipeline.greet, self.pipeline.counters)
         self._reporter = Worker("report")
@@ -92,15 +104,19 @@ class IngestService:
                     tasks.create_task(job)
                 tasks.create_task(self._flush())
                 tasks.create_task(self._reload())
+                if self._keeper:
+                    tasks.create_task(self._keeper.run(self.pipeline))
         finally:
             # what is in memory only is rebuilt at the next start, so there is nothing that must be written now
             reported = self._reporter.close(_CLOSE_S)
             if self.pipeline.close(_CLOSE_S) and reported:
                 self._store.close()
+            if self._keeper:
+                self._keeper.close(_CLOSE_S)
 
     def problems(self) -> dict[str, str]:
         """Return dependency -> why ingest is not ready ("" when it is)."""
-        starting = "" if self._started else "still starting"
+        starting = "still starting" if not self._started else self._keeper.problem if self._keeper else ""
         broker = "" if self._rows.connected else self._rows.last_problem or "not connected"
         return {"ingest": starting, "broker": broker, **self.pipeline.problems}
 
@@ -155,16 +171,37 @@ class IngestService:
         for session, label in ((self._rows, "rows"), (self._status, "status")):
             for name, count in session.counters.items():
                 found[f"metergate_ingest_broker_{name}_total", f'session="{label}"'] = count
+        for name, count in getattr(self._store, "counters", {}).items():
+            found[f"metergate_ingest_store_{name}_total"] = count
+        found["metergate_ingest_parts"] = len(self.pipeline.holding.ready)
         found["metergate_ingest_meters"] = len(self.pipeline.meters.states)
         return found
 
     def _connected(self) -> None:
         self.pipeline.announce()
 
+    def _subscribe(self, parts: Collection[int]) -> None:
+        if parts:
+            self._rows.subscribe(_row_topics(sorted(parts)))
+            self._status.subscribe(_status_topics(sorted(parts)))
+
+    def _unsubscribe(self, parts: Collection[int]) -> None:
+        if parts:
+            self._rows.unsubscribe([topic for topic, _ in _row_topics(sorted(parts))])
+            self._status.unsubscribe([topic for topic, _ in _status_topics(sorted(parts))])
+
 
 def topics(parts: Sequence[int], leaf: str) -> list[str]:
     """Return the subscriptions for a leaf: one per part, or one for all."""
     return [f"mg/v1/{part}/+/{leaf}" for part in parts or ("+",)]
+
+
+def _row_topics(parts: Sequence[int]) -> list[tuple[str, int]]:
+    return [(topic, 1) for topic in topics(parts, "up")]
+
+
+def _status_topics(parts: Sequence[int]) -> list[tuple[str, int]]:
+    return [*((topic, 1) for topic in topics(parts, "state")), *((topic, 0) for topic in topics(parts, "health"))]
 
 
 async def run_ingest(

@@ -93,6 +93,17 @@ class IngestSettings(SettingsModel):
     parts: tuple[Annotated[int, Field(ge=0, lt=PARTS)], ...] = Field(
         (), description="Parts of the city (0 to 63) that this process works on; an empty list means all."
     )
+    sharing: Literal["settings", "lease"] = Field(
+        "settings",
+        description="Who decides on the parts: settings works on `parts` alone; lease shares all 64 with every other "
+        "live ingest process through the registry, and moves those of a dead one.",
+    )
+    lease_s: float = Field(
+        10.0,
+        description="Seconds after which the parts of an ingest process without a sign of life move on, 1 to 300.",
+        ge=1,
+        le=300,
+    )
     batch_messages: int = Field(
         50,
         description="Messages that are checked, stored and acknowledged together at most, 1 to 1000.",

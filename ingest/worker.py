@@ -32,6 +32,16 @@ class Worker:
         self._jobs.put((call, answer, loop))
         return await answer
 
+    def post(self, call: Callable[[], Any]) -> None:
+        """Do the call without an answer; what it raises is nobody's business any more."""
+
+        def quietly() -> None:
+            with suppress(Exception):
+                call()
+
+        loop = asyncio.get_running_loop()
+        self._jobs.put((quietly, loop.create_future(), loop))
+
     def close(self, timeout_s: float) -> bool:
         """Let the calls that wait be done; return False when that took longer than `timeout_s`."""
         self._jobs.put(None)

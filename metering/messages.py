@@ -143,6 +143,12 @@ def gateway_of(topic_name: str) -> str:
     return gateway
 
 
+def part_in(topic_name: str) -> int | None:
+    """Return the part that a topic of ours names, None when it names none; `gateway_of` checks the whole topic."""
+    levels = topic_name.split("/", 3)
+    return int(levels[2]) if len(levels) > 3 and levels[2].isascii() and levels[2].isdigit() else None
+
+
 def payload_digest(payload: bytes) -> str:
     """Name a payload that could not be read: crc32 and length, as 8 hex digits and a decimal."""
     return f"{zlib.crc32(payload):08x}-{len(payload)}"

@@ -47,7 +47,10 @@ class BrokerSettings(SettingsModel):
     host: str = Field("127.0.0.1", description="Host name or address of the MQTT broker.", min_length=1)
     port: int = Field(1883, description="TCP port of the broker, 1 to 65535; 8883 is usual with TLS.", ge=1, le=65535)
     username: str = Field("", description="User name at the broker; empty connects without one.")
-    password: SecretStr = Field(SecretStr(""), description="Password at the broker; better given as a file by METERGATE__BROKER__PASSWORD_FILE.")
+    password: SecretStr = Field(
+        SecretStr(""),
+        description="Password at the broker; better given as a file by METERGATE__BROKER__PASSWORD_FILE.",
+    )
     tls_ca: Path | None = Field(
         None, description="PEM file of the authority that signed the broker's certificate; turns TLS on."
     )
@@ -188,6 +191,18 @@ class MqttSession:
             await self._arrived.wait()
         return [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
 
+    def subscribe(self, topics: Sequence[tuple[str, int]]) -> None:
+        """Subscribe to more, now and after every reconnect; a broker that refuses them ends the link."""
+        self.subscriptions += [wanted for wanted in topics if wanted not in self.subscriptions]
+        if self._link is not None and topics:
+            self._link.subscribe(topics)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Let go of topics; deliveries that are on their way may still come."""
+        self.subscriptions = [wanted for wanted in self.subscriptions if wanted[0] not in topics]
+        if self._link is not None and topics:
+            self._link.unsubscribe(topics)
+
     def _port(self) -> str:
         return f"{self.settings.host}:{self.settings.port}"
 
@@ -318,12 +333,21 @@ class _Link:
     async def _subscribe(self) -> None:
         wanted = self._session.subscriptions
         if not wanted:
+            self._suback.set_result(None)
             return
+        self.subscribe(wanted)
+        await self._session.clock.timeout(self._suback, _CONNECT_DEADLINE_S)
+
+    def subscribe(self, wanted: Sequence[tuple[str, int]]) -> None:
+        """Ask without waiting."""
         if self._speak_5:
             self._client.subscribe([(topic, SubscribeOptions(qos=qos)) for topic, qos in wanted])
         else:
             self._client.subscribe(list(wanted))
-        await self._session.clock.timeout(self._suback, _CONNECT_DEADLINE_S)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Ask without waiting."""
+        self._client.unsubscribe(list(topics))
 
     async def _housekeeping(self) -> None:
         while self._client.loop_misc() == paho.MQTT_ERR_SUCCESS:
@@ -387,6 +411,9 @@ class _Link:
             topic for (topic, _), code in zip(self._session.subscriptions, codes, strict=False) if code.is_failure
         ]
         if self._suback.done():
+            if any(code.is_failure for code in codes):
+                self._session.counters["subscribe_refused"] += 1
+                self._client.disconnect()  # connecting again asks for everything and says what is refused
             return
         if refused:
             self._session.counters["subscribe_refused"] += len(refused)

@@ -16,6 +16,15 @@ from sqlalchemy.exc import DBAPIError
 from metering.errors import RegistryError
 
 _BUSY_TIMEOUT_S: Final = 30.0
+_SQLITE_ARGUMENTS: Final = {"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False}
+_POSTGRESQL_ARGUMENTS: Final = {  # a server that vanished without a word is noticed within half a minute
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+_UPGRADE_LOCK: Final = 0x4D475550  # one program at a time changes the tables; any number that nobody else takes
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
@@ -33,8 +42,10 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite and self.url.database:
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        connect_args = {"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False} if self.is_sqlite else {}
-        self.engine: Engine = sa.create_engine(self.url, connect_args=connect_args, pool_pre_ping=not self.is_sqlite)
+        connect_args = _SQLITE_ARGUMENTS if self.is_sqlite else _POSTGRESQL_ARGUMENTS
+        self.engine: Engine = sa.create_engine(
+            self.url, connect_args=dict(connect_args), pool_pre_ping=not self.is_sqlite
+        )
         if self.is_sqlite:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
             sa.event.listen(self.engine, "begin", _begin_sqlite)
@@ -45,6 +56,8 @@ class Database:
         config.set_main_option("script_location", str(_MIGRATIONS))
         try:
             with self.begin() as connection:
+                if not self.is_sqlite:
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except DBAPIError as error:

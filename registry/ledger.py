@@ -151,7 +151,8 @@ def upsert(
         statement = statement.on_conflict_do_update(index_elements=list(key), set_=columns, where=where)
     else:
         statement = statement.on_conflict_do_nothing(index_elements=list(key))
-    return int(connection.execute(statement, list(rows)).rowcount)
+    done = connection.execute(statement, list(rows), execution_options={"preserve_rowcount": True})
+    return int(done.rowcount)
 
 
 def _plain(row: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The tables. Times are [ms UTC], counters are int64 in 10⁻⁶ of the house unit, JSON only where nobody queries.
 
 Books (the utility's people change these): usage_point, meter, installation, gateway, bus.
-Ledgers (only ingest writes these): latest, closing, event, quarantine, position, gateway_status, counter, state.
+Ledgers (only ingest writes these): latest, closing, event, quarantine, position, gateway_status, counter, state,
+part_lease, lease_worker.
 """
 
 from __future__ import annotations
@@ -191,6 +192,28 @@ class Counter(Base):
     labels: Mapped[str] = mapped_column(sa.String(200), primary_key=True, default="")
     value: Mapped[float]
     updated_at: Mapped[int]
+
+
+class PartLease(Base):
+    """Which ingest worker works on a part of the city. token: rises with every change of hands (fencing).
+
+    expires_at: [ms UTC]. floor: [ms UTC] recovery floor of the part's meters, see `ingest.pipeline`.
+    """
+
+    __tablename__ = "part_lease"
+    part: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False)
+    holder: Mapped[str] = mapped_column(sa.String(48))
+    token: Mapped[int]
+    expires_at: Mapped[int]
+    floor: Mapped[int]
+
+
+class LeaseWorker(Base):
+    """An ingest worker that takes part in the sharing. expires_at: [ms UTC] until when it counts as alive."""
+
+    __tablename__ = "lease_worker"
+    name: Mapped[str] = mapped_column(sa.String(48), primary_key=True)
+    expires_at: Mapped[int]
 
 
 class State(Base):

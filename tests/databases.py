@@ -169,9 +169,9 @@ class PostgresProcess:
         """End it; "immediate" is what a crash looks like to its clients."""
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", how, "-w", "stop")
 
-    def create(self, name: str) -> str:
-        """Make an empty database and return its SQLAlchemy URL."""
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "metergate", name)
+    def create(self, name: str, template: str = "template1") -> str:
+        """Make a database as a copy of `template` and return its SQLAlchemy URL."""
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "metergate", "-T", template, name)
         return f"postgresql+psycopg://metergate@127.0.0.1:{self.port}/{name}"
 
     def drop(self, name: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,14 +13,6 @@ from registry.ledger import load_meters
 from registry.models import Base, Installation, Meter, UsagePoint
 
 HEADER = "meter_id,medium,gateway,bus,host,port,address,profile,interval_s"
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'registry.db'}")
-    database.upgrade()
-    yield database
-    database.close()
 
 
 def take(database: Database, *lines: str, header: str = HEADER) -> books.ImportResult:

@@ -1,0 +1,22 @@
+"""Every test of the registry runs on both databases that it may live in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.database import Database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty registry."""
+    if request.param == "sqlite":
+        database = Database(f"sqlite:///{tmp_path / 'registry.db'}")
+        database.upgrade()
+    else:
+        database = Database(request.getfixturevalue("postgres_url"))
+    yield database
+    database.close()
