@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from typing import Literal
 
-from gateway.profile_file import Absent, FieldFile, GoldenFile, Medium, ProfileFile
+from gateway.profile_file import Absent, FieldFile, GoldenFile, Medium, ProfileFile, ProtocolName
 from gateway.protocols.registers import BYTES, Number, decoder
 from gateway.units import factor
 from metering.errors import FrameError
@@ -35,8 +36,30 @@ class FlagBit:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """Where a value stands in protocols that name their data: see `gateway.items`.
+
+    item: DI, record or address. value: which one of the item. decimals, size: None, 0: as the standard says.
+    micro: [10⁻⁶ of the house unit] per `unit`. words: masked number -> [10⁻⁶ of the house unit].
+    """
+
+    item: str
+    value: str
+    decimals: int | None
+    size: int
+    signed: bool
+    unit: str
+    micro: Decimal
+    mask: int
+    words: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MeterField:
-    """One thing that the meter tells. quantity None: flags. offset: [10⁻⁶ of the house unit]."""
+    """One thing that the meter tells. quantity None: flags. offset: [10⁻⁶ of the house unit].
+
+    parts: places in registers, none in protocols that have items instead.
+    """
 
     name: str
     quantity: Quantity | None
@@ -44,6 +67,7 @@ class MeterField:
     parts: tuple[Part, ...]
     offset: int
     flags: tuple[FlagBit, ...]
+    item: Item | None = None
 
     @property
     def start(self) -> int:
@@ -54,6 +78,17 @@ class MeterField:
     def stop(self) -> int:
         """One past the last register."""
         return max(part.register + part.form.registers for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What a model does its own way. protocol: see `profile_file`; the others belong to one protocol each."""
+
+    protocol: ProtocolName = "modbus"
+    meter_type: int = 0
+    di_order: Literal["big", "little"] = "big"
+    unit_first: bool = False
+    single: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +106,12 @@ class Profile:
     fields: tuple[MeterField, ...]
     caveats: tuple[str, ...]
     golden: tuple[GoldenFile, ...]
+    dialect: Dialect = Dialect()
+
+    @property
+    def is_modbus(self) -> bool:
+        """True for meters that are read by registers."""
+        return self.dialect.protocol == "modbus"
 
     @cached_property
     def by_name(self) -> dict[str, MeterField]:
@@ -129,6 +170,9 @@ def build(file: ProfileFile) -> Profile:
         fields=fields,
         caveats=tuple(caveat.text for caveat in file.caveat),
         golden=tuple(file.golden),
+        dialect=Dialect(
+            file.protocol, file.meter_type or 0, file.di_order, file.unit_byte == "before", file.readout == "single"
+        ),
     )
 
 
@@ -144,8 +188,15 @@ def _meter_field(field: FieldFile, function: int) -> MeterField:
         form = Number(encoding, size, order, Decimal(scale) * to_house, absent, "nan" in field.not_available)
         parts.append(Part(register, form))
     bits = tuple(FlagBit(getattr(Flag, f.flag), f.mask, f.mask if f.equals is None else f.equals) for f in field.flag)
+    item = None
+    if field.item:
+        words = tuple((word.equals, to_micro(word.value)) for word in field.word)
+        item = Item(
+            field.item, field.value, field.decimals, field.size, field.signed, field.unit,
+            Decimal(field.scale) * to_house, field.mask, words,
+        )  # fmt: skip
     return MeterField(
-        field.name, field.quantity, field.function or function, tuple(parts), to_micro(field.offset), bits
+        field.name, field.quantity, field.function or function, tuple(parts), to_micro(field.offset), bits, item
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 
 from gateway.faults import Fault
+from gateway.items.checks import item_field_faults, item_file_faults, item_golden_faults
 from gateway.profile import Profile, build, decode_field, show
 from gateway.profile_file import Absent, FieldFile, GoldenFile, ProfileFile
 from gateway.protocols.framing import crc16_modbus
@@ -20,7 +21,10 @@ def faults_of(file: ProfileFile, stem: str) -> Iterator[Fault]:
     """Yield every fault; stem: the file's name without its ending."""
     if file.id != stem:
         yield ("id",), f'"{file.id}"', f'must be the file\'s name, "{stem}"'
-    faults = [fault for i, field in enumerate(file.field) for fault in _field_faults(field, ("field", i))]
+    by_item = file.protocol != "modbus"
+    check = item_field_faults if by_item else lambda _, field, at: _field_faults(field, at)
+    faults = [fault for i, field in enumerate(file.field) for fault in check(file, field, ("field", i))]
+    faults += item_file_faults(file) if by_item else []
     yield from faults
     yield from _twice(file)
     index = next((field for field in file.field if field.name == file.index), None)
@@ -30,12 +34,17 @@ def faults_of(file: ProfileFile, stem: str) -> Iterator[Fault]:
         yield ("index",), f'"{file.index}"', "only a field whose quantity accumulates can be billed"
     if not faults and index is not None:
         profile = build(file)
+        if by_item:
+            yield from item_golden_faults(profile)
+            return
         yield from _overlaps(profile)
         for i, golden in enumerate(file.golden):
             yield from _golden_faults(profile, golden, ("golden", i))
 
 
 def _field_faults(field: FieldFile, at: tuple[str | int, ...]) -> Iterator[Fault]:
+    if field.item or field.value or field.word:
+        yield (*at, "item"), f'"{field.item}"', "a Modbus field has a register, not an item"
     if (field.quantity is None) == (not field.flag):
         yield at, "", f'field "{field.name}" needs either a quantity or [[field.flag]]'
     if field.quantity is not None and field.unit not in (known := units_of(UNITS[field.quantity])):

@@ -59,6 +59,7 @@ class _Job:
     ask: Ask
     timeout_s: float
     done: Done
+    first: bool
 
 
 class SerialBus:
@@ -109,8 +110,10 @@ class SerialBus:
 
     @property
     def free(self) -> bool:
-        """True when one more question may be asked now."""
-        return self.link.up and self._busy is None and not self._jobs
+        """True when a sweep may ask its next question; what was asked on demand goes before it all the same."""
+        if not self.link.up or (self._busy is not None and not self._busy.first):
+            return False
+        return all(job.first for job in self._jobs)
 
     @property
     def busy(self) -> bool:
@@ -135,9 +138,9 @@ class SerialBus:
         """Ask when the bus is free; `done` gets bytes or the error, once. first: before what waits (on demand)."""
         if not self.up:
             raise ConnectError("not open", port=self.name)
-        job = _Job(ask, timeout_s, done)
+        job = _Job(ask, timeout_s, done, first)
         if first:
-            self._jobs.appendleft(job)
+            self._jobs.insert(sum(waiting.first for waiting in self._jobs), job)
         else:
             self._jobs.append(job)
         self._start()
