@@ -20,7 +20,8 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 import structlog
 
-from gateway.outbox_file import CHUNK_ROWS, OutboxDamaged, OutboxFile, OutboxLock, OutboxTaken
+from gateway.outbox_file import CHUNK_BYTES, CHUNK_ROWS, Chunk, OutboxDamaged, OutboxFile, OutboxLock, OutboxTaken
+from gateway.outbox_recent import RecentChunks
 from gateway.outbox_salvage import RESCUED, adopt_rescued, move_aside, remove_files, rows_in
 from gateway.spans import Span, SpanSet
 from metering.clock import Clock
@@ -71,6 +72,8 @@ class Outbox:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
         self._encoder = msgspec.json.Encoder()
         self._memory: list[Row] = []
+        self._chunk_rows = CHUNK_ROWS
+        self._recent = RecentChunks()
         self._accepted = 0
         self._committed = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
@@ -185,14 +188,18 @@ class Outbox:
         self._waiters.append((self._accepted, done))
         await done
 
-    async def read(self, low: int, high: int, max_bytes: int) -> list[bytes]:
-        """Return encoded rows from `low` on, without a gap, up to `high` and about `max_bytes`; [] when none.
+    async def read(self, low: int, high: int, max_bytes: int) -> tuple[int, bytes]:
+        """Return encoded rows from `low` on, without a gap, up to `high` and `max_bytes`: how many, and their JSON.
 
-        Raises: OutboxError when the disk does not let us, also when the file is damaged: then it is replaced soon,
-        and `on_epoch` is called.
+        Rows of the last commits come from memory. (0, b"") when there are none. Raises: OutboxError when the disk
+        does not let us, also when the file is damaged: then it is replaced soon, and `on_epoch` is called.
         """
+        count, blobs = self._recent.read(low, high, max_bytes)
+        if count:
+            return count, b"\n".join(blobs).replace(b"\n", b",")
         try:
-            return await self._run(self._opened().read, low, high, max_bytes)
+            rows = await self._run(self._opened().read, low, high, max_bytes)
+            return len(rows), b",".join(rows)
         except OutboxDamaged as error:
             self._damage = error
             self._wake.set()
@@ -207,6 +214,7 @@ class Outbox:
         """Forget rows of which ingest says that they are committed; the file follows with the next commit."""
         for low, high in spans:
             self.held.remove(low, high)
+        self._recent.drop_below(self.oldest)
         self._forget = True
         self._wake.set()
 
@@ -284,7 +292,8 @@ class Outbox:
         except BaseException:
             self._forget = self._forget or forgets
             raise
-        first, self._oldest_on_disk = work
+        first, self._oldest_on_disk, chunks = work
+        self._recent.add(first, chunks)
         del self._memory[: len(batch)]
         self._memory_since = now
         self.next = file.position.next
@@ -298,14 +307,20 @@ class Outbox:
 
     def _write(
         self, file: OutboxFile, batch: Sequence[Row], now: int, done: Sequence[Span], acknowledged: int
-    ) -> tuple[int, int | None]:
+    ) -> tuple[int, int | None, list[Chunk]]:
         """Runs on the outbox's thread."""
-        chunks = []
-        for start in range(0, len(batch), CHUNK_ROWS):
-            part = batch[start : start + CHUNK_ROWS]
-            chunks.append((len(part), self._encoder.encode_lines(part)[:-1]))
+        chunks: list[Chunk] = []
+        start = 0
+        while part := batch[start : start + self._chunk_rows]:
+            blob = self._encoder.encode_lines(part)[:-1]
+            if len(blob) > CHUNK_BYTES and len(part) > 1:
+                self._chunk_rows = len(part) * CHUNK_BYTES // len(blob) * 19 // 20 or 1
+                continue
+            chunks.append((len(part), blob))
+            start += len(part)
+        self._chunk_rows = min(CHUNK_ROWS, self._chunk_rows + 1)
         first = file.commit(chunks, now, done=done, acknowledged=acknowledged)
-        return first, file.oldest_at()
+        return first, file.oldest_at(), chunks
 
     def _release_waiters(self) -> None:
         ready = [w for w in self._waiters if w[0] <= self._committed]
@@ -333,6 +348,7 @@ class Outbox:
         self.state, self.reason = "damaged", damage.message
         self.counters["damaged"] += 1
         old, self._file = self._file, None
+        self._recent.clear()
         stamp = self._clock.now_ms()
         self._work = work = asyncio.ensure_future(self._run(self._rescue, old, stamp))
         aside, saved = await asyncio.shield(work)

@@ -1,9 +1,9 @@
 """The outbox on disk: one SQLite file in WAL mode, `synchronous=FULL`, one connection, one owner.
 
-Rows are kept in chunks, one per group commit (at most `CHUNK_ROWS` rows): JSON lines with a CRC. The number (seq) of
-each row follows from its chunk's first; the next number, the acknowledged position and the epoch are in the same file
-and change in the same transaction, so that numbers are without gaps and never start again. Rows are explicit in
-neither rowid nor count: an emptied queue goes on where it was.
+Rows are kept in chunks of at most `CHUNK_ROWS` rows and `CHUNK_BYTES`, one or more for each group commit: JSON lines
+with a CRC. The number (seq) of each row follows from its chunk's first; the next number, the acknowledged
+position and the epoch are in the same file and change in the same transaction, so that numbers are without gaps and
+never start again: an emptied queue goes on where it was.
 
 Everything here blocks; only the outbox's own thread calls it.
 """
@@ -23,7 +23,9 @@ from typing import IO, Final
 from gateway.spans import Span, SpanSet
 from metering.errors import OutboxError
 
-CHUNK_ROWS: Final = 250
+CHUNK_ROWS: Final = 500
+CHUNK_BYTES: Final = 60_000
+"""What one chunk holds at most, so that a whole one fits into a message."""
 Chunk = tuple[int, bytes]
 """Number of rows, and the rows: JSON without line breaks inside, joined by line breaks."""
 _FORMAT: Final = 1

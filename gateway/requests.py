@@ -7,11 +7,13 @@ and the poller remembers.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from gateway.profile import MeterField, decode_field, flags_of
-from gateway.protocols.registers import decoder
+from gateway.protocols.registers import Number, decoder, float32_converter, whole_converter
 from metering.errors import FrameError
 from metering.quantities import Quantity
 
@@ -80,28 +82,27 @@ class Found:
 
 
 def compile_request(request: Request) -> Callable[[bytes, Found], None]:
-    """Return the function that decodes the register bytes of an answer into a `Found`; made once per profile.
+    """Return the function that decodes the register bytes of an answer into a `Found`; made once.
 
+    One `struct` takes the block apart, fields of one number each; the others go the general way.
     That function raises FrameError when the bytes are not as many as were asked for.
     """
     size = 2 * request.count
-    plain = []
-    rest = []
-    for field in request.fields:
-        if field.quantity is not None and len(field.parts) == 1 and not field.offset:
-            part = field.parts[0]
-            begin = (part.register - request.start) * 2
-            plain.append((field.quantity, field.name, begin, begin + part.form.size, decoder(part.form)))
-        else:
-            rest.append(field)
+    single = [f for f in request.fields if len(f.parts) == 1 and not f.offset and not f.parts[0].form.absent]
+    numbers = sorted((f for f in single if f.quantity is not None), key=lambda f: f.start)
+    states = sorted((f for f in single if f.quantity is None), key=lambda f: f.start)
+    rest = [f for f in request.fields if f not in single]
+    table = [_column(field) for field in numbers]
+    unpack = _unpacker(request, numbers)
+    unpack_states = _unpacker(request, states) if states else None
 
     def decode(data: bytes, found: Found) -> None:
         if len(data) != size:
             raise FrameError(f"{len(data)} register bytes, {size} were asked for", data, sort="length")
         values = found.values
-        for quantity, name, begin, end, number in plain:
+        for (quantity, name, convert), raw in zip(table, unpack(data), strict=True):
             try:
-                value = number(data[begin:end])
+                value = convert(raw)
             except FrameError as error:
                 _bad(found, name, error)
                 continue
@@ -109,10 +110,45 @@ def compile_request(request: Request) -> Callable[[bytes, Found], None]:
                 _absent(found, name)
             else:
                 values[quantity] = value
+        if unpack_states is not None:
+            for field, raw in zip(states, unpack_states(data), strict=True):
+                found.flags |= flags_of(field, raw)
         for field in rest:
             _decode_rest(field, data, request.start, found)
 
     return decode
+
+
+_Column = tuple[Quantity, str, Callable[[Any], int | None]]
+"""Quantity, field name, and the function that converts what `struct` brings."""
+
+_CODES: Final = {
+    "uint16": "H", "uint32": "I", "uint64": "Q", "int16": "h", "int32": "i", "int64": "q", "float32": "f",
+}  # fmt: skip
+
+
+def _code(form: Number) -> str:
+    """Return the `struct` code of a number; one that needs more than that comes as bytes."""
+    return _CODES.get(form.encoding, f"{form.size}s") if form.order == "ABCD" else f"{form.size}s"
+
+
+def _unpacker(request: Request, fields: Sequence[MeterField]) -> Callable[[bytes], tuple[Any, ...]]:
+    """Return what takes these fields, each of one number, out of the bytes of an answer."""
+    layout, at = ">", request.start
+    for field in fields:
+        layout += f"{2 * (field.start - at)}x{_code(field.parts[0].form)}"
+        at = field.stop
+    return struct.Struct(f"{layout}{2 * (request.start + request.count - at)}x").unpack
+
+
+def _column(field: MeterField) -> _Column:
+    form, quantity = field.parts[0].form, field.quantity
+    if quantity is None:
+        raise ValueError(f"{field.name} has no quantity")
+    code = _code(form)
+    if code == "f":
+        return quantity, field.name, float32_converter(form)
+    return quantity, field.name, decoder(form) if code.endswith("s") else whole_converter(form)
 
 
 def _decode_rest(field: MeterField, data: bytes, base: int, found: Found) -> None:

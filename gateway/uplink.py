@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from gateway.outbox import Outbox
-from gateway.send_ledger import Flight, SendLedger, Wanted
+from gateway.send_ledger import Flight, SendLedger
 from gateway.spans import Span
 from metering.clock import Clock
 from metering.errors import MessageError, OutboxError
@@ -36,16 +36,16 @@ _log = structlog.get_logger(__name__)
 
 
 def build_up(
-    gateway: str, epoch: str, seq: int, oldest: int, produced: int, sent_at: int, rows: Sequence[bytes],
+    gateway: str, epoch: str, seq: int, oldest: int, produced: int, sent_at: int, rows: bytes,
     gone: Sequence[Span] = (),
 ) -> bytes:  # fmt: skip
-    """Return an `Up` message around rows that are encoded already: byte for byte what `encode(Up(…))` gives."""
+    """Return an `Up` message, byte for byte what `encode(Up(…))` gives. rows: JSON with commas between."""
     head = (
         f'{{"v":{VERSION},"gateway":"{gateway}","epoch":"{epoch}","seq":{seq},"oldest":{oldest},'
         f'"produced":{produced},"sent_at":{sent_at},"rows":['
     )
     tail = f'],"gone":{encode(list(gone)).decode()}}}' if gone else "]}"
-    return head.encode() + b",".join(rows) + tail.encode()
+    return b"".join((head.encode(), rows, tail.encode()))
 
 
 class Uplink:
@@ -166,23 +166,22 @@ class Uplink:
         ledger.tick(self._clock.monotonic())
         while (wanted := ledger.next(self._clock.monotonic())) is not None:
             epoch = ledger.epoch
-            rows = await self.outbox.read(wanted.low, wanted.high, MAX_BYTES - _HEAD_BYTES)
-            if not rows:
+            count, rows = await self.outbox.read(wanted.low, wanted.high, MAX_BYTES - _HEAD_BYTES)
+            if not count:
                 self.outbox.distrust(f"rows from {wanted.low} on should be in the outbox and are not")
                 raise OutboxError("the outbox is about to be replaced")
             if epoch != ledger.epoch or not self.session.connected:
                 continue
-            self._send(wanted, rows)
+            self._send(wanted.low, count, rows)
         if ledger.gone and ledger.connected and not ledger.in_flight:
-            self._publish(ledger.produced + 1, [])
+            self._publish(ledger.produced + 1, b"")
 
-    def _send(self, wanted: Wanted, rows: Sequence[bytes]) -> None:
-        payload, sent = self._publish(wanted.low, rows)
-        high = wanted.low + len(rows) - 1
-        flight = self.ledger.sent(wanted.low, high, payload_digest(payload), self._clock.monotonic())
+    def _send(self, low: int, count: int, rows: bytes) -> None:
+        payload, sent = self._publish(low, rows)
+        flight = self.ledger.sent(low, low + count - 1, payload_digest(payload), self._clock.monotonic())
         sent.add_done_callback(partial(self._puback, flight))
 
-    def _publish(self, seq: int, rows: Sequence[bytes]) -> tuple[bytes, asyncio.Future[None]]:
+    def _publish(self, seq: int, rows: bytes) -> tuple[bytes, asyncio.Future[None]]:
         ledger, gone = self.ledger, self.ledger.take_gone()
         payload = build_up(
             self.outbox.gateway, ledger.epoch, seq, ledger.oldest, ledger.produced, self._clock.now_ms(), rows, gone

@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal, get_args
 
@@ -40,9 +41,11 @@ BYTES: Final[dict[Encoding, int]] = {
 MAX_BCD_BYTES: Final = 8
 
 _FLOAT32: Final = struct.Struct(">f").unpack
-_POWERS_START: Final = 4
-_POWERS: Final = [10.0**power for power in range(-_POWERS_START, 16)]
+_FREXP: Final = math.frexp
+_POWERS: Final = [10.0**power for power in range(-4, 16)]
 _TENS: Final = [10**power for power in range(20)]
+_HALF_ULP: Final = {exponent: math.ldexp(1.0, exponent - 25) for exponent in range(-30, 60)}
+"""By the exponent of `frexp`: half the distance to the next larger float32."""
 _EXACT: Final = Context(prec=60)  # 17 digits of a double times any scale: nothing is lost
 
 
@@ -161,26 +164,28 @@ def _converter(form: Number) -> Callable[[bytes], int | None]:
         return _float32_decoder(form)
     if form.encoding == "float64":
         return lambda plain: _float_micro(form, repr(struct.unpack(">d", plain)[0]), plain)
-    numerator, denominator = form.micro.as_integer_ratio()
-    raw_number = _bcd if form.encoding == "bcd" else _signed if form.encoding.startswith("int") else _unsigned
+    whole = whole_converter(form)
+    if form.encoding == "bcd":
+        return lambda plain: whole(_bcd(plain))
+    signed = form.encoding.startswith("int")
+    return lambda plain: whole(int.from_bytes(plain, "big", signed=signed))
 
-    def whole(plain: bytes) -> int:
-        micro, rest = divmod(raw_number(plain) * numerator, denominator)
+
+def whole_converter(form: Number) -> Callable[[int], int]:
+    """Return the function from an unpacked whole number to 10⁻⁶ of the house unit; it raises FrameError."""
+    numerator, denominator = form.micro.as_integer_ratio()
+    if denominator == 1 and (_largest(form) + 1) * numerator <= INT64_MAX:
+        return numerator.__mul__
+
+    def whole(raw: int) -> int:
+        micro, rest = divmod(raw * numerator, denominator)
         if rest:
-            raise FrameError("more than 6 decimals of the house unit", plain, sort="decimals")
+            raise FrameError(f"{raw} has more than 6 decimals of the house unit", sort="decimals")
         if not -INT64_MAX <= micro <= INT64_MAX:
-            raise FrameError("number too large for a meter", plain, sort="range")
+            raise FrameError(f"{raw} is too large for a meter", sort="range")
         return micro
 
     return whole
-
-
-def _unsigned(plain: bytes) -> int:
-    return int.from_bytes(plain, "big")
-
-
-def _signed(plain: bytes) -> int:
-    return int.from_bytes(plain, "big", signed=True)
 
 
 def _bcd(plain: bytes) -> int:
@@ -191,42 +196,56 @@ def _bcd(plain: bytes) -> int:
 
 
 def _float32_decoder(form: Number) -> Callable[[bytes], int | None]:
-    """Return the function for float32, in plain arithmetic: a gateway decodes some 100,000 of them a second."""
-    numerator, denominator = form.micro.as_integer_ratio()
+    convert = float32_converter(form)
+    return lambda plain: convert(_FLOAT32(plain)[0])
 
-    def float32(plain: bytes) -> int | None:
-        value: float = _FLOAT32(plain)[0]
+
+def float32_converter(form: Number) -> Callable[[float], int | None]:
+    """Return the function from an unpacked float32 to the number: a gateway decodes some 100,000 of them a second.
+
+    The shortest decimal that reads back has 6 to 9 digits; plain arithmetic tries them, and where doubles cannot
+    tell (on the border between two float32) the slow way decides.
+    """
+    numerator, denominator = form.micro.as_integer_ratio()
+    tries = [
+        [(10.0**p, *Fraction(numerator * _TENS[max(0, -p)], denominator * _TENS[max(0, p)]).as_integer_ratio())
+         for p in range(10 - below, 14 - below)]
+        for below in range(len(_POWERS) + 1)
+    ]  # fmt: skip
+    # by the number of _POWERS at or below a number: the power of ten that makes 6, 7, 8, 9 digits of it, and the
+    # fraction by which those digits are multiplied to be 10⁻⁶ of the house unit
+
+    def float32(value: float) -> int | None:
         size = abs(value)
         if not 1e-5 < size < 1e15:
-            return _float_micro(form, _shortest32(plain), plain)
-        mantissa, exponent = math.frexp(size)
-        half_above = math.ldexp(1.0, exponent - 25)
+            return 0 if size == 0.0 else _slow_float32(form, value)
+        mantissa, exponent = _FREXP(size)
+        half_above = _HALF_ULP[exponent]
         half_below = half_above if mantissa != 0.5 else half_above / 2
-        decimals = 6 - bisect_right(_POWERS, size) + _POWERS_START
-        for places in range(decimals, decimals + 4):
-            power = 10.0 ** abs(places)
-            digits = round(size * power if places >= 0 else size / power)
-            error = (digits / power if places >= 0 else digits * power) - size
+        for power, top, bottom in tries[bisect_right(_POWERS, size)]:
+            digits = round(size * power)
+            error = digits / power - size
             distance = error / half_above if error >= 0 else -error / half_below
-            if distance < 0.999999:
+            if distance >= 0.999999:
+                if distance < 1.000001:
+                    break
+                continue
+            micro = digits * top
+            if bottom != 1:
+                micro, rest = divmod(micro, bottom)
+                if 2 * rest > bottom or (2 * rest == bottom and micro & 1):
+                    micro += 1  # half to even, as for every other number
+            if micro > INT64_MAX:
                 break
-            if distance < 1.000001:  # on the border: whether it reads back is for the slow way to try
-                return _float_micro(form, _shortest32(plain), plain)
-        else:
-            return _float_micro(form, _shortest32(plain), plain)
-        top, bottom = digits * numerator, denominator
-        if places >= 0:
-            bottom *= _TENS[places]
-        else:
-            top *= _TENS[-places]
-        micro, rest = divmod(top, bottom)
-        if 2 * rest > bottom or (2 * rest == bottom and micro & 1):
-            micro += 1  # half to even, as for every other number
-        if micro > INT64_MAX:
-            raise FrameError("number too large for a meter", plain, sort="range")
-        return micro if value >= 0 else -micro
+            return micro if value >= 0 else -micro
+        return _slow_float32(form, value)
 
     return float32
+
+
+def _slow_float32(form: Number, value: float) -> int | None:
+    plain = struct.pack(">f", value)
+    return _float_micro(form, _shortest32(plain), plain)
 
 
 def _shortest32(plain: bytes) -> str:
