@@ -9,16 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from gateway import items
-from gateway.drivers.modbus_rtu import make_rtu_ask
-from gateway.drivers.modbus_tcp import make_ask
-from gateway.items import ItemRequest
+from gateway.drivers.modbus_tcp import Ask, make_ask
 from gateway.plan import PlannedMeter
 from gateway.requests import Found, Request, compile_request, split
 from gateway.stamps import MeterStamps
-from metering.admission import TimeLimits, judge_time
+from metering.admission import TimeLimits
 from metering.errors import ConnectError, MeterError, MetergateError, NoAnswerError, ProtocolError
 from metering.reading import Event, Quality, Reading
 
@@ -32,10 +29,10 @@ Decoder = Callable[[bytes, Found], None]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request of a poll, ready to be sent, and how its answer is decoded. ask: what the bus's link takes."""
+    """One request of a poll, ready to be sent, and how its answer is decoded."""
 
-    request: Request | ItemRequest
-    ask: Any
+    request: Request
+    ask: Ask
     decode: Decoder
 
 
@@ -43,29 +40,19 @@ class StepMaker:
     """Makes steps; meters of one model share the decoders, meters of one unit the requests."""
 
     def __init__(self) -> None:
-        self._decoders: dict[Request | ItemRequest, Decoder] = {}
+        self._decoders: dict[Request, Decoder] = {}
 
-    def steps(self, requests: Sequence[Request | ItemRequest], meter: PlannedMeter) -> list[Step]:
-        """Return the steps, the one that brings the index first: its answer dates the reading."""
-        index = meter.profile.index.name
+    def steps(self, requests: Sequence[Request], unit: int, index: str) -> list[Step]:
+        """Return the steps, the one that brings the field `index` first: its answer dates the reading."""
         first = [r for r in requests if any(f.name == index for f in r.fields)]
-        return [self.step(r, meter) for r in (*first, *(r for r in requests if r not in first))]
+        return [self.step(r, unit) for r in (*first, *(r for r in requests if r not in first))]
 
-    def step(self, request: Request | ItemRequest, meter: PlannedMeter) -> Step:
+    def step(self, request: Request, unit: int) -> Step:
         """Return one step."""
         decode = self._decoders.get(request)
         if decode is None:
-            decode = items.compile_item(request) if isinstance(request, ItemRequest) else compile_request(request)
-            self._decoders[request] = decode
-        return Step(request, _ask(request, meter), decode)
-
-
-def _ask(request: Request | ItemRequest, meter: PlannedMeter) -> Any:
-    """Return what the link of the meter's bus takes."""
-    if isinstance(request, ItemRequest):
-        return items.make_ask(request, meter.address)
-    make = make_rtu_ask if meter.bus.is_serial else make_ask
-    return make(meter.unit, request.function, request.start, request.count)
+            decode = self._decoders[request] = compile_request(request)
+        return Step(request, make_ask(unit, request.function, request.start, request.count), decode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +117,9 @@ class MeterPoll:
     def refused(self, error: MetergateError) -> bool:
         """Take in a failed step; True when the poll goes on: a refused block is parted, a missing field left out."""
         step = self.steps[self._position]
-        if isinstance(error, MeterError) and isinstance(step.request, ItemRequest) and self._position > 0:
-            self._missing = True  # a meter without this item has the others
-            self._position += 1
-            return self._position < len(self.steps)
-        if isinstance(error, MeterError) and isinstance(step.request, Request) and error.code == _ILLEGAL_ADDRESS:
+        if isinstance(error, MeterError) and error.code == _ILLEGAL_ADDRESS:
             if len(step.request.fields) > 1:
-                parts = self._maker.steps(split(step.request), self.meter)
+                parts = self._maker.steps(split(step.request), step.ask.unit, self.meter.profile.index.name)
                 self.steps[self._position : self._position + 1] = parts
                 return True
             if self._position > 0:
@@ -150,7 +133,7 @@ class MeterPoll:
         """True when the billed quantity has come."""
         return self.meter.profile.index.quantity in self.found.values
 
-    def reading(self, now_ms: int) -> Reading:
+    def reading(self) -> Reading:
         """Return the reading of a poll that brought the index."""
         found = self.found
         at, doubtful = self._stamps.stamp(self._read_at)
@@ -160,7 +143,7 @@ class MeterPoll:
             reason = "incomplete"
         if found.bad is not None:
             quality, reason = "suspect", f"bad_{next(iter(found.bad))}"
-        if doubtful or judge_time(at, now_ms, _CLOCK).decision != "admit":
+        if doubtful or at < _CLOCK.earliest_ms:  # the other limits lie around `now_ms` itself
             quality, reason = "suspect", "gateway_clock"
         return Reading(
             self.meter.meter, at, found.values, None, None, quality, reason, "poll", found.flags
@@ -222,7 +205,7 @@ class MeterPoll:
 
     def _learn_anew(self, now: float) -> None:
         self._learned_at = now
-        self.steps = self._maker.steps(self.meter.requests, self.meter)
+        self.steps = self._maker.steps(self.meter.requests, self.meter.unit, self.meter.profile.index.name)
 
 
 def cause_of(error: MetergateError) -> str:

@@ -18,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from gateway.links import make_link
+from gateway.drivers.modbus_tcp import ModbusTcpLink
 from gateway.meter_poll import Backoff, MeterPoll, StepMaker, cause_of
 from gateway.plan import BusFile, Plan
 from gateway.stamps import ClockWatch
@@ -44,9 +44,10 @@ class Bus:
         self.ready: deque[MeterPoll] = deque()
         self.silent = 0
         self._poller = poller
-        self.link = make_link(
-            file, clock=poller.clock, rng=rng, counters=poller.counters, on_up=self._up, on_down=self._down
-        )
+        self.link = ModbusTcpLink(
+            file.host, file.port, clock=poller.clock, rng=rng, counters=poller.counters, in_flight=file.in_flight,
+            on_up=self._up, on_down=self._down,
+        )  # fmt: skip
 
     def pump(self) -> None:
         """Send what may be sent."""
@@ -133,6 +134,7 @@ class Poller:
         self._due: list[tuple[float, int, Bus, MeterPoll]] = []
         self._owed: deque[Event] = deque()
         self._full = False
+        self._stretch = 1
         self._closed = False
         self._awake = asyncio.Event()
         self._wake_at = 0.0
@@ -228,7 +230,7 @@ class Poller:
             self._awake.set()
 
     def _keep(self, poll: MeterPoll, now: float, now_ms: int, bus: Bus) -> None:
-        reading: Reading = poll.reading(now_ms)
+        reading: Reading = poll.reading()
         if self._put(reading):
             self.counters["readings"] += 1
         else:
@@ -240,17 +242,15 @@ class Poller:
             if (event := poll.succeeded(now_ms)) is not None:
                 self._tell(event)
         before = poll.skipped
-        due = poll.next_due(now, stretch=self._stretch(), recovered=recovered)
+        due = poll.next_due(now, stretch=self._stretch, recovered=recovered)
         self.counters["skipped"] += poll.skipped - before
         self._push(bus, poll, due)
 
-    def _stretch(self) -> int:
-        pressure = self._pressure()
-        return min(_MOST_STRETCH, int(1 / (1 - pressure))) if pressure < 1 else _MOST_STRETCH
-
     def _stopped(self) -> bool:
-        """Reads stop while there is no room for what they would bring; said once."""
-        full = self._pressure() >= 1
+        """Reads become rarer while rows pile up, and stop while there is no room for what they bring; said once."""
+        pressure = self._pressure()
+        full = pressure >= 1
+        self._stretch = _MOST_STRETCH if full else min(_MOST_STRETCH, int(1 / (1 - pressure)))
         if full and not self._full:
             text = "memory for rows is full while the disk refuses them: reading stops until there is room"
             _log.error(text)
