@@ -430,21 +430,40 @@ class Engine:
             self._apply(shard, "comms_loss", np.arange(shard.rows.size), verdict, at, now_s, slots=shard.grid.seen)
 
     def _outages(self, silent: NDArray[Any], watched: NDArray[np.bool_], now_s: int) -> NDArray[np.bool_]:
-        often = watched & (self.meters.interval_s <= 3600)
-        group = np.where(often, self.meters.district, -1)
-        inside = np.flatnonzero(group >= 0)
+        """True for meters of a district that is quiet as a whole; the district gets the finding."""
         down = np.zeros(len(self.meters), bool)
-        if not inside.size or len(self.meters.districts) < 2:
+        inside = np.flatnonzero(watched & (self.meters.interval_s <= 3600))
+        if len(self.meters.districts) < 2 or not inside.size:
             return down
-        number = self.thresholds.number
+        number, group = self.thresholds.number, self.meters.district[inside]
         down[inside] = comms_loss.outage(
             silent[inside],
-            group[inside],
+            group,
             min_hours=number("outage.min_hours"),
             min_share=number("outage.min_share"),
             fewest_meters=int(number("outage.fewest_meters")),
         )
+        self._name_outages(down, silent, now_s)
         return down
+
+    def _name_outages(self, down: NDArray[np.bool_], silent: NDArray[Any], now_s: int) -> None:
+        """Open and clear the findings of districts; their row is -1 for the first district, -2 for the second, …"""
+        quiet = set(np.unique(self.meters.district[down]).tolist())
+        for finding in self.book.open_of("outage"):
+            if -1 - finding.row not in quiet:
+                self.book.clear(finding, now_s)
+        for district in quiet:
+            members = down & (self.meters.district == district)
+            hours = float(silent[members].max())
+            self.book.raise_(
+                RULES["outage"],
+                -1 - district,
+                self.meters.districts[district],
+                started_s=now_s - int(hours * 3600),
+                at_s=now_s,
+                now_s=now_s,
+                evidence={"meters": int(np.count_nonzero(members)), "silent_h": hours},
+            )
 
     def _withdraw_silence(self, shard: Shard, rows: Rows, now_s: int) -> None:
         """A loss whose gap late data have filled never was one."""

@@ -253,7 +253,7 @@ class View:
             self.of(shard.table.customer_class) == CLASSES.index("residential")
         )
         usual = quantiles(self.history("total"), (0.5,), fewest=7)[0]
-        return homes & known_more(usual, BOILER_PER_DAY)
+        return np.asarray(homes & known_more(usual, BOILER_PER_DAY), np.bool_)
 
     def festival(self, length: int, *, before: int, after: int) -> NDArray[np.bool_]:
         """[days] True near the first day of the Spring Festival."""

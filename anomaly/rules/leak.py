@@ -185,7 +185,7 @@ def daily_shift(
     steady = np.sqrt(mean_known((recent - mean_now) ** 2, fewest=3))
     on = known_more(score, min_score) & known_more(lowest, np.maximum(median, high - spread))
     on &= known_more(mean_before, 0.2 * mean_now) & known_more(mean_before, 0.08)
-    on &= known_more(rise / 24, min_rate) & known_less(rise, max_rise) & known_less(steady, 1.3 * spread)
+    on &= known_more(rise / 24, min_rate) & known_less(rise, max_rise) & known_less(steady, 1.6 * spread)
     hold = known_more(level[-1], mean_before + 0.4 * rise) | np.isnan(level[-1])
     evidence = {"rate_per_h": rise / 24, "score": score, "per_day_before": mean_before, "per_day": mean_now}
     return Verdict(on, hold, np.full(on.shape, 24.0 * days), evidence)

@@ -44,7 +44,7 @@ def test_shuffled_and_duplicated_readings_give_the_same_findings():
     assert lines(engine) == base
 
 
-@pytest.mark.parametrize("share", [0.37, 0.71])
+@pytest.mark.parametrize("share", [0.6])
 def test_a_run_that_is_cut_and_restarted_ends_with_the_same_findings(share: float):
     meters, rows = sample_fleet()
     first = int(rows.received[0])
@@ -60,7 +60,7 @@ def test_a_run_that_is_cut_and_restarted_ends_with_the_same_findings(share: floa
     assert lines(again) == lines(sample_run())
 
 
-@pytest.mark.parametrize("share", [0.2, 0.45, 0.8])
+@pytest.mark.parametrize("share", [0.2, 0.65])
 def test_cutting_the_input_changes_no_finding_that_was_detected_before_the_cut(share: float):
     meters, rows = sample_fleet()
     cut = int(rows.received[int(share * len(rows))])
