@@ -9,9 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from gateway.drivers.modbus_tcp import Ask, make_ask
+from gateway import items
+from gateway.drivers.modbus_rtu import make_rtu_ask
+from gateway.drivers.modbus_tcp import make_ask
+from gateway.items import ItemRequest
 from gateway.plan import PlannedMeter
 from gateway.requests import Found, Request, compile_request, split
 from gateway.stamps import MeterStamps
@@ -29,10 +32,10 @@ Decoder = Callable[[bytes, Found], None]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request of a poll, ready to be sent, and how its answer is decoded."""
+    """One request of a poll, ready to be sent, and how its answer is decoded. ask: what the bus's link takes."""
 
-    request: Request
-    ask: Ask
+    request: Request | ItemRequest
+    ask: Any
     decode: Decoder
 
 
@@ -40,19 +43,29 @@ class StepMaker:
     """Makes steps; meters of one model share the decoders, meters of one unit the requests."""
 
     def __init__(self) -> None:
-        self._decoders: dict[Request, Decoder] = {}
+        self._decoders: dict[Request | ItemRequest, Decoder] = {}
 
-    def steps(self, requests: Sequence[Request], unit: int, index: str) -> list[Step]:
-        """Return the steps, the one that brings the field `index` first: its answer dates the reading."""
+    def steps(self, requests: Sequence[Request | ItemRequest], meter: PlannedMeter) -> list[Step]:
+        """Return the steps, the one that brings the index first: its answer dates the reading."""
+        index = meter.profile.index.name
         first = [r for r in requests if any(f.name == index for f in r.fields)]
-        return [self.step(r, unit) for r in (*first, *(r for r in requests if r not in first))]
+        return [self.step(r, meter) for r in (*first, *(r for r in requests if r not in first))]
 
-    def step(self, request: Request, unit: int) -> Step:
+    def step(self, request: Request | ItemRequest, meter: PlannedMeter) -> Step:
         """Return one step."""
         decode = self._decoders.get(request)
         if decode is None:
-            decode = self._decoders[request] = compile_request(request)
-        return Step(request, make_ask(unit, request.function, request.start, request.count), decode)
+            decode = items.compile_item(request) if isinstance(request, ItemRequest) else compile_request(request)
+            self._decoders[request] = decode
+        return Step(request, _ask(request, meter), decode)
+
+
+def _ask(request: Request | ItemRequest, meter: PlannedMeter) -> Any:
+    """Return what the link of the meter's bus takes."""
+    if isinstance(request, ItemRequest):
+        return items.make_ask(request, meter.address)
+    make = make_rtu_ask if meter.bus.is_serial else make_ask
+    return make(meter.unit, request.function, request.start, request.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +130,13 @@ class MeterPoll:
     def refused(self, error: MetergateError) -> bool:
         """Take in a failed step; True when the poll goes on: a refused block is parted, a missing field left out."""
         step = self.steps[self._position]
-        if isinstance(error, MeterError) and error.code == _ILLEGAL_ADDRESS:
+        if isinstance(error, MeterError) and isinstance(step.request, ItemRequest) and self._position > 0:
+            self._missing = True  # a meter without this item has the others
+            self._position += 1
+            return self._position < len(self.steps)
+        if isinstance(error, MeterError) and isinstance(step.request, Request) and error.code == _ILLEGAL_ADDRESS:
             if len(step.request.fields) > 1:
-                parts = self._maker.steps(split(step.request), step.ask.unit, self.meter.profile.index.name)
+                parts = self._maker.steps(split(step.request), self.meter)
                 self.steps[self._position : self._position + 1] = parts
                 return True
             if self._position > 0:
@@ -205,7 +222,7 @@ class MeterPoll:
 
     def _learn_anew(self, now: float) -> None:
         self._learned_at = now
-        self.steps = self._maker.steps(self.meter.requests, self.meter.unit, self.meter.profile.index.name)
+        self.steps = self._maker.steps(self.meter.requests, self.meter)
 
 
 def cause_of(error: MetergateError) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from gateway.drivers.modbus_tcp import ModbusTcpLink
+from gateway.items import ItemRequest, values_of
+from gateway.links import make_link
 from gateway.meter_poll import MeterPoll, StepMaker
 from gateway.plan import PlannedMeter
 from gateway.profile import MeterField, decode_field, show
+from gateway.requests import Request
 from metering.clock import Clock
 from metering.errors import FrameError, MeterError, NoAnswerError, ProtocolError
 from metering.quantities import UNITS
@@ -49,7 +51,7 @@ async def poll_once(meter: PlannedMeter, *, clock: Clock) -> PolledOnce:
 
     Raises: ConnectError, and NoAnswerError when nothing came at all; later faults stand in the result.
     """
-    link = ModbusTcpLink(meter.bus.host, meter.bus.port, clock=clock, rng=random.Random(0), counters={})
+    link = make_link(meter.bus, clock=clock, rng=random.Random(0), counters={})
     poll = MeterPoll(meter, StepMaker(), phase=0.0)
     poll.begin(0.0)
     fields: list[FieldShown] = []
@@ -61,7 +63,7 @@ async def poll_once(meter: PlannedMeter, *, clock: Clock) -> PolledOnce:
             requests += 1
             try:
                 data = await link.read(step.ask, meter.timeout_s)
-                fields += [_shown(field, data, step.request.start) for field in step.request.fields]
+                fields += _shown_all(step.request, data)
                 goes_on = poll.answered(data, clock.now_ms())
             except (MeterError, ProtocolError, NoAnswerError) as error:
                 if isinstance(error, NoAnswerError) and not fields:
@@ -77,6 +79,20 @@ async def poll_once(meter: PlannedMeter, *, clock: Clock) -> PolledOnce:
     return PolledOnce(
         meter.meter, link.name, meter.unit, meter.profile.id, reading, fields, requests, elapsed_ms, why
     )
+
+
+def _shown_all(request: Request | ItemRequest, data: bytes) -> list[FieldShown]:
+    if isinstance(request, Request):
+        return [_shown(field, data, request.start) for field in request.fields]
+    found = values_of(request, data)
+    return [_shown_item(field, found[field.name], data) for field in request.fields]
+
+
+def _shown_item(field: MeterField, value: int | FrameError | None, data: bytes) -> FieldShown:
+    unit = UNITS[field.quantity] if field.quantity else ""
+    fault = value.message if isinstance(value, FrameError) else ""
+    text = "" if isinstance(value, FrameError) else show(field, value)
+    return FieldShown(field.name, field.quantity or "", text, unit, 0, 0, data.hex(" ").upper(), fault)
 
 
 def _shown(field: MeterField, data: bytes, base: int) -> FieldShown:

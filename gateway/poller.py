@@ -18,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from gateway.drivers.modbus_tcp import ModbusTcpLink
+from gateway.links import make_link
 from gateway.meter_poll import Backoff, MeterPoll, StepMaker, cause_of
 from gateway.plan import BusFile, Plan
 from gateway.stamps import ClockWatch
@@ -44,10 +44,9 @@ class Bus:
         self.ready: deque[MeterPoll] = deque()
         self.silent = 0
         self._poller = poller
-        self.link = ModbusTcpLink(
-            file.host, file.port, clock=poller.clock, rng=rng, counters=poller.counters, in_flight=file.in_flight,
-            on_up=self._up, on_down=self._down,
-        )  # fmt: skip
+        self.link = make_link(
+            file, clock=poller.clock, rng=rng, counters=poller.counters, on_up=self._up, on_down=self._down
+        )
 
     def pump(self) -> None:
         """Send what may be sent."""
