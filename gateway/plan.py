@@ -34,7 +34,8 @@ interval_s = 3600
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal, cast
 
@@ -42,8 +43,10 @@ from pydantic import Field
 
 from gateway.faults import Fault, sentences
 from gateway.items import ItemRequest, make_ask, plan_items
+from gateway.plan_mqtt import MqttBus, MqttBusFile, MqttMeterFile, make_mqtt, mqtt_faults
 from gateway.profile import Profile
 from gateway.profile_file import MAX_REGISTERS
+from gateway.profile_mqtt import load_mqtt_profiles
 from gateway.requests import Request, plan_requests
 from metering.errors import ProtocolError, SettingsError
 from metering.settings import SettingsModel, nearest, parse, read_text
@@ -135,6 +138,8 @@ class PlanFile(SettingsModel):
     )
     bus: list[BusFile] = Field([], description="The buses.")
     meter: list[MeterFile] = Field([], max_length=MAX_METERS, description="The meters.")
+    mqtt_bus: list[MqttBusFile] = Field([], description="Groups of topics on the field broker.")
+    mqtt_meter: list[MqttMeterFile] = Field([], max_length=MAX_METERS, description="The meters that send there.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,7 @@ class Plan:
     version: int
     buses: tuple[BusFile, ...]
     meters: tuple[PlannedMeter, ...]
+    mqtt: tuple[MqttBus, ...] = ()
 
 
 def load_plan(path: Path, profiles: Mapping[str, Profile]) -> Plan:
@@ -176,9 +182,12 @@ def load_plan(path: Path, profiles: Mapping[str, Profile]) -> Plan:
 def parse_plan(text: str, profiles: Mapping[str, Profile], *, name: str) -> Plan:
     """Check a plan's TOML text. name: what the messages call the file. Raises: SettingsError."""
     file = parse(text, PlanFile, name=name)
-    if problems := sentences(_faults(file, profiles), text, name):
+    pushed = load_mqtt_profiles() if file.mqtt_bus or file.mqtt_meter else {}
+    taken = {meter.meter: i for i, meter in enumerate(file.meter)}
+    faults = chain(_faults(file, profiles), mqtt_faults(file.mqtt_bus, file.mqtt_meter, pushed, taken=taken))
+    if problems := sentences(faults, text, name):
         raise SettingsError(problems)
-    return make_plan(file, profiles)
+    return replace(make_plan(file, profiles), mqtt=make_mqtt(file.mqtt_bus, file.mqtt_meter, pushed))
 
 
 def make_plan(file: PlanFile, profiles: Mapping[str, Profile]) -> Plan:

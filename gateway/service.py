@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import secrets
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -13,12 +14,15 @@ from pathlib import Path
 
 import structlog
 
+from gateway.drivers.mqtt_memory import MqttMemory
+from gateway.drivers.mqtt_meters import MqttMeters
 from gateway.meter_poll import Backoff
 from gateway.outbox import Outbox
 from gateway.plan import Plan
 from gateway.poller import Poller
 from gateway.send_ledger import SendLedger
-from gateway.settings import GatewaySettings
+from gateway.settings import FieldBrokerSettings, GatewaySettings
+from gateway.stamps import MeterStamps
 from gateway.uplink import Uplink
 from metering.clock import Clock
 from metering.messages import VERSION, Health, encode
@@ -32,7 +36,14 @@ class Gateway:
     """All parts of one gateway. `run` until cancelled; it ends within two seconds."""
 
     def __init__(
-        self, settings: GatewaySettings, plan: Plan, *, broker: BrokerSettings, clock: Clock, rng: random.Random
+        self,
+        settings: GatewaySettings,
+        plan: Plan,
+        *,
+        broker: BrokerSettings,
+        clock: Clock,
+        rng: random.Random,
+        field_broker: FieldBrokerSettings | None = None,
     ) -> None:
         self.settings = settings
         self.plan = plan
@@ -63,6 +74,7 @@ class Gateway:
             put=self.outbox.put,
             pressure=lambda: self.outbox.pressure,
         )
+        self.pushed = self._make_pushed(field_broker or FieldBrokerSettings()) if plan.mqtt else None
         self.uplink: Uplink | None = None
 
     async def run(self) -> None:
@@ -85,6 +97,8 @@ class Gateway:
             async with asyncio.TaskGroup() as tasks:
                 for job in (self.poller.run(), self.uplink.run(), self._write_health()):
                     tasks.create_task(job)
+                if self.pushed is not None:
+                    tasks.create_task(self.pushed.run())
         finally:
             await self.outbox.close()
             self._save(self.health())
@@ -104,8 +118,8 @@ class Gateway:
             oldest_at=outbox.oldest_at,
             outbox=outbox.state,
             outbox_reason=outbox.reason,
-            meters=len(self.plan.meters),
-            meters_silent=self.poller.meters_silent,
+            meters=self._meters(),
+            meters_silent=self.poller.meters_silent + (self.pushed.meters_silent if self.pushed else 0),
             counters=self._counters(),
         )
 
@@ -114,10 +128,28 @@ class Gateway:
         if self.uplink is not None:
             link = {**self.uplink.counters, **{f"mqtt_{k}": n for k, n in self.uplink.session.counters.items()}}
         outbox = {f"outbox_{name}": number for name, number in self.outbox.counters.items()}
-        return {**self.poller.counters, **outbox, **self.ledger.counters, **link}
+        pushed = self.pushed.counters if self.pushed is not None else {}
+        return {**self.poller.counters, **outbox, **self.ledger.counters, **link, **pushed}
+
+    def _make_pushed(self, broker: FieldBrokerSettings) -> MqttMeters:
+        stamps: defaultdict[str, MeterStamps] = defaultdict(MeterStamps)
+        return MqttMeters(
+            self.plan.mqtt,
+            broker,
+            client_id=broker.client_id or f"metergate-{self.plan.gateway}",
+            receive_maximum=broker.receive_maximum,
+            session_expiry_s=broker.session_expiry_s,
+            clock=self._clock,
+            memory=MqttMemory(self.settings.outbox.parent / "mqtt-memory.db", self._clock),
+            stamp=lambda meter, now: stamps[meter].stamp(now)[0],
+            keep=self.outbox.append,
+        )
+
+    def _meters(self) -> int:
+        return len(self.plan.meters) + (self.pushed.meters if self.pushed is not None else 0)
 
     def _started(self) -> str:
-        return f"metergate {self._version}, plan {self.plan.version} with {len(self.plan.meters)} meters"
+        return f"metergate {self._version}, plan {self.plan.version} with {self._meters()} meters"
 
     async def _write_health(self) -> None:
         while True:
@@ -146,12 +178,16 @@ async def run_gateway(
     clock: Clock,
     stop: asyncio.Event,
     rng: random.Random | None = None,
+    field_broker: FieldBrokerSettings | None = None,
 ) -> None:
     """Run a gateway until `stop` is set. rng: all its chance (back-off, names of epochs); from the system when None.
 
+    field_broker: where MQTT meters send; only needed when the plan has any.
+
     Raises: OutboxTaken.
     """
-    gateway = Gateway(settings, plan, broker=broker, clock=clock, rng=rng or random.Random(secrets.randbits(64)))
+    chance = rng or random.Random(secrets.randbits(64))
+    gateway = Gateway(settings, plan, broker=broker, field_broker=field_broker, clock=clock, rng=chance)
     work = asyncio.ensure_future(gateway.run())
     stopped = asyncio.ensure_future(stop.wait())
     try:

@@ -4,9 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
+from metering.mqtt import BrokerSettings
 from metering.settings import SettingsModel
+
+
+class FieldBrokerSettings(BrokerSettings):
+    """The broker on which MQTT meters and platforms send; it may be the one that readings are handed on to."""
+
+    password: SecretStr = Field(
+        SecretStr(""),
+        description="Password at the broker; better given as a file by METERGATE__FIELD_BROKER__PASSWORD_FILE.",
+    )
+    client_id: str = Field(
+        "", description="Our name at the broker, the same for ever; empty takes metergate-GATEWAY.", max_length=64
+    )
+    session_expiry_s: int = Field(
+        604_800,
+        description="Seconds for which the broker is asked to keep messages for us while we are away, 0 to 31536000.",
+        ge=0,
+        le=31_536_000,
+    )
+    receive_maximum: int = Field(
+        100, description="Messages that we have not acknowledged yet, at most, 1 to 5000 (MQTT 5).", ge=1, le=5000
+    )
 
 
 class GatewaySettings(SettingsModel):

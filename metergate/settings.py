@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, SecretStr
 from pydantic.fields import FieldInfo
 
 from api.settings import ApiSettings
-from gateway.settings import GatewaySettings
+from gateway.settings import FieldBrokerSettings, GatewaySettings
 from ingest.settings import IngestSettings, StoreSettings
 from metergate.logs import LogSettings
 from metering.mqtt import BrokerSettings
@@ -33,6 +33,7 @@ class Settings(SettingsModel):
     """Everything that can be set."""
 
     broker: BrokerSettings = BrokerSettings()
+    field_broker: FieldBrokerSettings = FieldBrokerSettings()
     registry: RegistrySettings = RegistrySettings()
     store: StoreSettings = StoreSettings()
     gateway: GatewaySettings = GatewaySettings()

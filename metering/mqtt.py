@@ -72,7 +72,10 @@ class Message:
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """Something that arrived. Call `ack` when the work on it is safe; the session keeps the order."""
+    """Something that arrived. Call `ack` when the work on it is safe; the session keeps the order.
+
+    dup: the broker says that it may have delivered this before.
+    """
 
     topic: str
     payload: bytes
@@ -80,6 +83,7 @@ class Delivery:
     retain: bool
     _link: _Link | None = field(repr=False, default=None)
     _mid: int = 0
+    dup: bool = False
     _done: bool = False
 
     def ack(self) -> None:
@@ -454,6 +458,7 @@ class _Link:
             message.retain,
             self if message.qos else None,
             message.mid,
+            message.dup,
         )
         if message.qos:
             self._unacknowledged.append(delivery)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.plan import Plan, parse_plan
+from gateway.profile_mqtt import load_mqtt_profiles
 from gateway.profiles import load_profiles
 from metergate.console import EXIT_FAILED, emit, errors_as_words, say
 from metergate.settings import load_settings
@@ -55,6 +56,7 @@ def import_file(registry_url: str, file: Path) -> ImportResult:
     billed: dict[str, Quantity] = {
         name: profile.index.quantity for name, profile in load_profiles().items() if profile.index.quantity
     }
+    billed |= {name: profile.index for name, profile in load_mqtt_profiles().items()}
     text = _read(file)
     database = Database(registry_url)
     try:
@@ -120,14 +122,33 @@ def _check(text: str) -> Plan:
 
 def _toml(gateway: str, version: int, buses: list[dict[str, Any]], meters: list[dict[str, Any]]) -> str:
     lines = ["# Made by `metergate plan` from the registry.", f"version = {version}", f"gateway = {_text(gateway)}"]
+    pushed = {bus["name"] for bus in buses if bus["kind"] == "mqtt"}
+    lines += _mqtt_toml(pushed, meters)
     for bus in buses:
+        if bus["name"] in pushed:
+            continue
         lines += ["", "[[bus]]"]
         lines += [f"{key} = {_text(bus[key])}" for key in ("name", "kind", "host", "port") if bus[key]]
     for meter in meters:
+        if meter["bus"] in pushed:
+            continue
         lines += ["", "[[meter]]", f"meter = {_text(meter['id'])}", f"bus = {_text(meter['bus'])}"]
         lines += [f"unit = {meter['address']}", f"profile = {_text(meter['profile'])}"]
         lines += [f"interval_s = {meter['interval_s']}"]
     return "\n".join(lines) + "\n"
+
+
+def _mqtt_toml(buses: set[str], meters: list[dict[str, Any]]) -> list[str]:
+    """Meters that send by themselves: their address is the device's name on the field broker."""
+    lines: list[str] = []
+    for bus in sorted(buses & {meter["bus"] for meter in meters}):
+        lines += ["", "[[mqtt_bus]]", f"name = {_text(bus)}"]
+    for meter in meters:
+        if meter["bus"] in buses:
+            lines += ["", "[[mqtt_meter]]", f"meter = {_text(meter['id'])}", f"bus = {_text(meter['bus'])}"]
+            lines += [f"device = {_text(meter['address'])}", f"profile = {_text(meter['profile'])}"]
+            lines += [f"interval_s = {meter['interval_s']}"]
+    return lines
 
 
 def _text(value: Any) -> str:

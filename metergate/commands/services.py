@@ -87,7 +87,16 @@ def gateway(
         settings = _prepare(config, "gateway")
         checked = load_plan(plan or settings.gateway.plan, load_profiles())
         clock = SystemClock()
-        _run(lambda stop: run_gateway(settings.gateway, checked, broker=settings.broker, clock=clock, stop=stop))
+        _run(
+            lambda stop: run_gateway(
+                settings.gateway,
+                checked,
+                broker=settings.broker,
+                field_broker=settings.field_broker,
+                clock=clock,
+                stop=stop,
+            )
+        )
 
 
 def ingest(config: ConfigOption = None) -> None:

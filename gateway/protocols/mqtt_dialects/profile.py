@@ -143,11 +143,12 @@ def _number(value: Any, rule: JsonField) -> int:
     if isinstance(value, str) and rule.text and re.fullmatch(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?", value):
         value = Decimal(value)
     if isinstance(value, (int, Decimal)):
-        return micro(_rounded(value, rule), rule.factor())
+        return micro(rounded(value, rule), rule.factor())
     raise FrameError(f"{rule.path}: {str(value)[:40]!r} is no number", sort="value")
 
 
-def _rounded(value: int | Decimal, rule: JsonField) -> int | Decimal:
+def rounded(value: int | Decimal, rule: JsonField) -> int | Decimal:
+    """Return the number with as many decimals as the rule allows."""
     if rule.decimals is None or isinstance(value, int):
         return value
     return value.quantize(Decimal(1).scaleb(-rule.decimals), ROUND_HALF_EVEN, Context(prec=120))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from gateway.protocols.mqtt_dialects.messages import Sample
-from gateway.protocols.mqtt_dialects.profile import JsonField, micro
+from gateway.protocols.mqtt_dialects.profile import JsonField, micro, rounded
 from gateway.protocols.sparkplug_state import Outcome, Resolved
 from metering.errors import FrameError
 from metering.quantities import MICRO, Quantity
@@ -33,5 +33,5 @@ def _value(metric: Resolved, rule: JsonField) -> int:
     if isinstance(value, str) and value in rule.words:
         return rule.words[value] * MICRO
     if isinstance(value, (int, Decimal)):
-        return micro(value, rule.factor())
+        return micro(rounded(value, rule), rule.factor())
     raise FrameError(f"metric {metric.name[:40]!r} is no number", sort="value")
