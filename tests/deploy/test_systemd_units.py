@@ -26,11 +26,10 @@ def lines(name: str, key: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The units with the paths of this machine: the program where it is, no manual page to look for."""
+    """The units with the path of this machine's program."""
     for name in UNITS:
         assert text(name).count(INSTALLED) == 1
         moved = text(name).replace(INSTALLED, program("metergate"))
-        moved = re.sub(r"^Documentation=.*\n", "", moved, flags=re.MULTILINE)
         (tmp_path / f"metergate-{name}.service").write_text(moved)
     return tmp_path
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ def run(
     return subprocess.run(command, cwd=folder, env=full, capture_output=True, text=True, timeout=120)
 
 
+@cache
 def compose() -> dict[str, Any]:
-    """Return docker-compose.yml as docker-compose understands it, the gateway's profile included."""
+    """Return docker-compose.yml as docker-compose understands it, the gateway's profile included (read-only)."""
     done = run("docker-compose", "-f", COMPOSE, "--profile", "gateway", "config")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = yaml.safe_load(done.stdout)
