@@ -21,7 +21,7 @@ from anomaly.days import DAY_S, local_midnight_s
 from anomaly.findings import RULES, Book, Finding, RuleInfo
 from anomaly.intervals import MISSING, Rows
 from anomaly.meters import MeterTable
-from anomaly.rules import comms_loss
+from anomaly.rules import comms_loss, states
 from anomaly.shard import ALL, Shard, View
 from anomaly.thresholds import Thresholds
 from anomaly.verdict import Verdict
@@ -87,6 +87,9 @@ class Engine:
         self._bad_run = np.zeros(len(meters), np.int32)
         self._clock_marks: list[tuple[int, int]] = []
         self._fell: list[set[int]] = [set() for _ in self.shards]
+        self._balanced = -1
+        self._parent = np.array([meters.rows.get(m.parent, -1) if m.parent else -1 for m in meters.meters], np.int64)
+        self._suppliers = np.unique(self._parent[self._parent >= 0])
         self._until = np.array([m.until_s or 2**62 for m in meters.meters], np.int64)
 
     def _make_shards(self, start_s: int) -> list[Shard]:
@@ -221,6 +224,8 @@ class Engine:
         for number, shard in enumerate(self.shards):
             self._advance(number, shard, now_s)
         self._comms(now_s)
+        if self._suppliers.size:
+            self._balance(now_s)
         return self.book.changed
 
     def _advance(self, number: int, shard: Shard, now_s: int) -> None:
@@ -408,6 +413,33 @@ class Engine:
             finding.held_s = max(finding.held_s, at_s)
         elif at_s - finding.held_s >= info.clear_h * 3600:
             self.book.clear(finding, now_s)
+
+    # --- supply balance --------------------------------------------------------------------------------------------
+
+    def _balance(self, now_s: int) -> None:
+        """Hold each supplying meter against the meters behind it, once every shard has the day."""
+        day = min(shard.day for shard in self.shards)
+        if day <= self._balanced:
+            return
+        self._balanced = day
+        total = np.full(len(self.meters), np.nan)
+        for shard in self.shards:
+            total[shard.rows] = shard.history("total", day, 1)[0]
+        sums, known = states.group_sums(total, self._parent, len(self.meters))
+        rows = self._suppliers
+        limit = self.thresholds.number("supply_balance.max_loss")
+        verdict = states.supply_balance(total[rows], sums[rows], known[rows], max_loss=limit)
+        for number, shard in enumerate(self.shards):
+            own = np.flatnonzero(self.home[rows] == number)
+            if own.size:
+                self._apply(
+                    shard,
+                    "supply_balance",
+                    self.place[rows[own]],
+                    verdict.take(own),
+                    shard.day_start_s(day + 1),
+                    now_s,
+                )
 
     # --- silence ---------------------------------------------------------------------------------------------------
 

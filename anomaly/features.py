@@ -18,36 +18,30 @@ HOURLY: Final = (
     "total",
     "known",
     "zeros",
-    "peak",
     "min1",
     "min3",
     "min6",
-    "min12",
     "low1",
     "low3",
     "low6",
-    "mid1",
     "held6",
-    "back",
-    "night",
     "active",
     "seen",
     "steady",
 )
 """Features of a day of hours, in the unit of the meter unless said otherwise.
 
-total: consumption of the day; NaN when more than 4 hours are unknown. known: [hours] read to the hour. zeros: [hours]
-known and without consumption. peak: largest hour. minK: smallest consumption of K hours in a row that end on this
-day; NaN when fewer than 8 such windows are known. lowK: their lower quartile. mid1: median hour. held6: largest flow
-that was held for 6 hours. back: sum of reverse steps (negative). night: 00:00-05:00. active, seen: bit h is set when
-the hour that starts at h:00 had consumption / is known. steady: [hours] longest run of hours with the same flow, as a
-leak makes them and a boiler does not.
+total: consumption of the day; NaN when more than 4 hours are unknown. known: [hours] read to the hour. zeros:
+[hours] known and without consumption. minK: smallest consumption of K hours in a row that end on this day; NaN when
+fewer than 8 such windows are known. lowK: their lower quartile. held6: largest flow held for 6 hours. active, seen: bit
+h is set when the hour that starts at h:00 had consumption / is known. steady: [hours] longest run of hours with the
+same flow, as a leak makes them and a boiler does not.
 """
-DAILY: Final = ("total", "known", "back")
+DAILY: Final = ("total", "known")
 """Features of a meter that is read once a day (or less often than hourly); known: 1 when read on both midnights."""
 
 CONTEXT_HOURS: Final = 11
-"""[h] before the day that windows of up to 12 hours reach back."""
+"""[h] before the day that windows and runs reach back."""
 FEWEST_WINDOWS: Final = 8
 MOST_UNKNOWN_HOURS: Final = 4
 SAME_FLOW: Final = 0.0105
@@ -70,20 +64,11 @@ def fold_hours(use: Floats, span: NDArray[np.uint8], quiet: Floats) -> dict[str,
     out["known"] = np.count_nonzero(known, axis=0)
     active = known & (day > quiet)
     out["zeros"] = np.count_nonzero(known & (np.abs(hours) <= quiet), axis=0)
-    out["peak"] = _largest(hours)
     filled = np.where((span >= 1) & (span <= 6), use, np.nan)
-    out["min1"], out["low1"], out["mid1"] = _low_end(hours, middle=True)
-    for width in (3, 6, 12):
-        windows = _window_sums(filled, width)[-full:]
-        smallest, low, _ = _low_end(windows, middle=False)
-        out[f"min{width}"] = smallest
-        if width < 12:
-            out[f"low{width}"] = low
+    out["min1"], out["low1"] = _low_end(hours)
+    for width in (3, 6):
+        out[f"min{width}"], out[f"low{width}"] = _low_end(_window_sums(filled, width)[-full:])
     out["held6"] = _held(filled, 6, full)
-    out["back"] = sum_rows(np.where(hours < 0, hours, 0.0))
-    out["night"] = np.where(
-        np.count_nonzero(day_span[:5], axis=0) == 5, sum_rows(np.where(day_span > 0, day, 0.0)[:5]), np.nan
-    )
     bits = (1 << np.minimum(np.arange(full), 23)).astype(np.int32)[:, None]
     out["active"] = np.bitwise_or.reduce(np.where(active, bits, 0), axis=0)
     out["steady"] = _steady(filled, quiet, full)
@@ -97,7 +82,6 @@ def fold_days(use: Floats, span: NDArray[np.uint8]) -> dict[str, Floats]:
     return {
         "total": np.where(np.isnan(total), np.nan, np.maximum(total, 0.0)),
         "known": (span == 1).astype(use.dtype),
-        "back": np.where(total < 0, total, 0.0),
     }
 
 
@@ -140,15 +124,11 @@ def _largest(values: Floats) -> Floats:
     return np.where(np.isfinite(top), top, np.nan)
 
 
-def _low_end(values: Floats, *, middle: bool) -> tuple[Floats, Floats, Floats]:
-    """Smallest, lower quartile and median of the known values; NaN when fewer than 8 are known."""
+def _low_end(values: Floats) -> tuple[Floats, Floats]:
+    """Smallest and lower quartile of the known values; NaN when fewer than 8 are known."""
     ordered = np.sort(np.ascontiguousarray(values.T), axis=1)  # NaN sorts to the end
     count = np.count_nonzero(~np.isnan(values), axis=0)
-    rows = np.arange(values.shape[1])
     few = count < FEWEST_WINDOWS
-
-    def at(share: float) -> Floats:
-        place = np.maximum((share * (count - 1)).astype(np.int64), 0)
-        return np.where(few, np.nan, ordered[rows, place])
-
-    return at(0.0), at(0.25), at(0.5) if middle else at(0.0)
+    place = np.maximum((0.25 * (count - 1)).astype(np.int64), 0)
+    quarter = ordered[np.arange(values.shape[1]), place]
+    return np.where(few, np.nan, ordered[:, 0]), np.where(few, np.nan, quarter)

@@ -19,6 +19,11 @@ class Verdict:
     back_h: NDArray[Any]
     evidence: dict[str, NDArray[Any]] = field(default_factory=dict)
 
+    def take(self, rows: NDArray[np.int64]) -> Verdict:
+        """The verdict on some of the meters."""
+        numbers = {name: array[rows] for name, array in self.evidence.items()}
+        return Verdict(self.on[rows], self.hold[rows], self.back_h[rows], numbers)
+
     def proof(self, row: int) -> dict[str, float]:
         """Numbers for one meter, rounded to 6 digits; unknown ones are left out."""
         values = {name: float(array[row]) for name, array in self.evidence.items()}

@@ -155,3 +155,15 @@ def test_district_that_is_silent_as_a_whole_is_one_cause():
     (outage,) = house.of("info_outage")
     assert outage.meter_id == "D1"
     assert outage.evidence["meters"] == 8
+
+
+def test_district_meter_that_passes_more_than_its_customers_is_out_of_balance():
+    house = House(Meter("SUPPLY"), Meter("A", parent="SUPPLY"), Meter("B", parent="SUPPLY"))
+    for hour in range(60):
+        house.feed([(hour, 4 * use(hour))], row=0)  # its two customers explain half of it
+        house.feed([(hour, use(hour))], row=1)
+        house.feed([(hour, use(hour))], row=2)
+        house.run_to(hour)
+    (balance,) = house.of("info_supply_balance")
+    assert balance.meter_id == "SUPPLY"
+    assert balance.evidence["loss_share"] == 0.5
