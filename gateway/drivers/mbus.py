@@ -76,7 +76,7 @@ class MbusMaster:
         count = self._counts.of(ask.address)
         to = SELECTED if ask.primary is None else ask.primary
         if ask.primary is None:
-            await self._acknowledged(mbus.snd_nke(SELECTED), timeout_s, count, needed=False)
+            await self._acknowledged(mbus.snd_nke(SELECTED), self._reaction_s(timeout_s), count, needed=False)
             await self._acknowledged(mbus.select(ask.secondary), timeout_s, count)
         else:
             await self._acknowledged(mbus.snd_nke(to), timeout_s, count)
@@ -111,6 +111,10 @@ class MbusMaster:
                     raise
             else:
                 return
+
+    def _reaction_s(self, timeout_s: float) -> float:
+        """Return how long a meter may think by the standard (330 bit times + 50 ms), with room for a box on TCP."""
+        return min(timeout_s, 330 / self._link.line.baud + 0.05 + self._link.idle_gap_s)
 
     async def _telegram(self, ask: MbusAsk, to: int, fcb: bool, timeout_s: float, count: MeterCount) -> bytes:
         judge: Callable[[bytes], bytes | None] = _Judge(self, ask, count)

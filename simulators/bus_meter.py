@@ -1,0 +1,83 @@
+"""One meter on a simulated bus: a curve, what it shows beside its index, its faults. Frames are made elsewhere."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from dataclasses import dataclass
+
+from gateway.profile import MeterField, Profile
+from metering.quantities import MICRO, Quantity
+from simulators.bus_settings import BusFaultSettings, BusMeterSettings
+from simulators.consumption import make_curve
+from simulators.side_values import side_values
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """One good answer. asked: the answer log's columns. index: what it says, None when it holds none."""
+
+    frame: bytes
+    asked: str
+    index: int | None = None
+
+
+class BusMeter:
+    """See the module. step: [10⁻⁶ house units] the last digit of what its index can show."""
+
+    def __init__(self, settings: BusMeterSettings, profile: Profile, *, seed: int, step: int) -> None:
+        self.settings = settings
+        self.profile = profile
+        self.step = step
+        self.rng = random.Random(zlib.crc32(settings.meter.encode()) ^ seed)
+        self._curve = make_curve(
+            settings.curve, seed=seed, meter=settings.meter, start_index=settings.start_index, step=step
+        )
+        self._side = side_values(profile.medium, meter=settings.meter, seed=seed)
+        self._moved = 0
+        self._set: int | None = None
+        self._fault: BusFaultSettings | None = None
+        self._left: int | None = None
+        self.set_fault(settings.fault)
+
+    @property
+    def is_sick(self) -> bool:
+        """True while a fault is switched on."""
+        return self._fault is not None
+
+    def set_fault(self, fault: BusFaultSettings | None) -> None:
+        """Switch a fault on, or off with None."""
+        self._fault = fault
+        self._left = fault.times if fault else None
+
+    def hit(self) -> BusFaultSettings | None:
+        """Return the fault that spoils the next answer, if one does, and count it."""
+        fault = self._fault
+        if fault is None or self.rng.random() >= fault.share:
+            return None
+        if self._left is not None:
+            self._left -= 1
+            if self._left <= 0:
+                self._fault = None
+        return fault
+
+    def set_index(self, micro: int, now_ms: int) -> None:
+        """Let the index jump, as after a meter exchange."""
+        self._moved = micro - self._curve.index(now_ms)
+
+    def index(self, now_ms: int) -> int:
+        """Return the billed index as its last digit shows it [10⁻⁶ house units], rolled over at its digits."""
+        raw = max(0, self._curve.index(now_ms) + self._moved) // self.step * self.step
+        digits = self.profile.index_digits
+        return raw % (10**digits * MICRO) if digits else raw
+
+    def values(self, index: int, now_ms: int) -> dict[Quantity, int]:
+        """Return what it shows with this index: the index under its own quantity, the others beside it."""
+        found = self._side(index, self._curve.flow(now_ms), now_ms)
+        if self.profile.index.quantity is not None:
+            found[self.profile.index.quantity] = index
+        return found
+
+    def value_of(self, field: MeterField, index: int, now_ms: int) -> int:
+        """Return one field [10⁻⁶ house units]; 0 for what this medium does not show."""
+        return self.values(index, now_ms).get(field.quantity, 0) if field.quantity else 0
