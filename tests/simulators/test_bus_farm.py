@@ -96,6 +96,7 @@ def test_faults_do_what_they_are_called(fault: dict[str, Any], came: int) -> Non
         clock = ManualClock()
         good_farm, good = _farm(clock)
         await _ask(good_farm, clock)
+        clock = ManualClock()  # the same moment again
         farm, wire = _farm(clock, {"fault": fault | {"times": 1}})
         await _ask(farm, clock)
         assert len(wire.bytes) == came
