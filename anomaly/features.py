@@ -31,11 +31,11 @@ HOURLY: Final = (
 )
 """Features of a day of hours, in the unit of the meter unless said otherwise.
 
-total: consumption of the day; NaN when more than 4 hours are unknown. known: [hours] read to the hour. zeros:
-[hours] known and without consumption. minK: smallest consumption of K hours in a row that end on this day; NaN when
-fewer than 8 such windows are known. lowK: their lower quartile. held6: largest flow held for 6 hours. active, seen: bit
-h is set when the hour that starts at h:00 had consumption / is known. steady: [hours] longest run of hours with the
-same flow, as a leak makes them and a boiler does not.
+total: consumption of the day; NaN when more than 4 hours are unknown. known: [hours] read to the hour. zeros: [hours]
+known and without consumption. minK: smallest consumption of K hours in a row that end on this day; NaN when fewer
+than 8 such windows are known. lowK: their lower quartile. held6: largest flow that was held for 6 hours. active,
+seen: bit h is set when the hour that starts at h:00 had consumption / is known. steady: [hours] longest run of hours
+with the same flow, as a leak makes them and a boiler does not.
 """
 DAILY: Final = ("total", "known")
 """Features of a meter that is read once a day (or less often than hourly); known: 1 when read on both midnights."""

@@ -40,7 +40,7 @@ def _daily_leaks(view: View) -> dict[str, Verdict]:
     shift = leak.daily_shift(
         total,
         peers=view.peers,
-        festival=view.festival(HISTORY, before=5, after=8),
+        festival=view.festival(HISTORY, "guests"),
         min_rate=view.value("leak.min_rate"),
         max_rise=0.75 * view.value("high_use.month_limit") / 30,
         min_score=view.shard.thresholds.number("leak.daily_min_score"),
@@ -128,7 +128,7 @@ def _rest(view: View, excluded: Flags) -> dict[str, Verdict]:
         "zero_use": zero_use.zero_use(
             total,
             still_below=still,
-            festival=view.festival(HISTORY, before=9, after=11),
+            festival=view.festival(HISTORY, "festival"),
             min_days=view.value("zero_use.min_days"),
             festival_days=view.value("zero_use.festival_days"),
             business=np.isin(kind, BUSINESS),
@@ -156,7 +156,7 @@ def _level(view: View, excluded: Flags) -> dict[str, Verdict]:
         "high_use": high_use.high_use(
             total,
             peers=peers,
-            festival=view.festival(HISTORY, before=5, after=8),
+            festival=view.festival(HISTORY, "guests"),
             month_limit=view.value("high_use.month_limit"),
             min_ratio=view.value("high_use.min_ratio"),
             days=7,
@@ -207,7 +207,7 @@ def _without_festival(view: View, total: NDArray[Any]) -> NDArray[Any]:
     """Shops close, boilers and standing loads run for nobody: their days around the Spring Festival say nothing."""
     kind = view.of(view.shard.table.customer_class)
     moved = np.isin(kind, (*BUSINESS, HEATING)) | view.of(view.shard.electric)
-    festive = view.festival(HISTORY, before=9, after=12)
+    festive = view.festival(HISTORY, "festival")
     return np.where(festive[:, None] & moved[None, :], np.nan, total)
 
 

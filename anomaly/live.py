@@ -30,13 +30,15 @@ def burst_verdict(shard: Shard, slot: int) -> Verdict:
     use, span = shard.hours(hour - BURST_HOURS, hour)
     held = np.where((span >= 1) & (span <= 3), use, np.nan)
     day = shard.date_of(max(shard.day, 0))
-    return burst.burst(
+    verdict = burst.burst(
         held,
         held_before=_held_before(shard),
         qmax=shard.table.qmax,
         min_share=shard.values("burst.min_share", day),
         min_ratio=shard.values("burst.min_ratio", day),
     )
+    verdict.on &= ~shard.electric
+    return verdict
 
 
 def _held_before(shard: Shard) -> NDArray[Any]:

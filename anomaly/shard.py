@@ -255,7 +255,9 @@ class View:
         usual = quantiles(self.history("total"), (0.5,), fewest=7)[0]
         return np.asarray(homes & known_more(usual, BOILER_PER_DAY), np.bool_)
 
-    def festival(self, length: int, *, before: int, after: int) -> NDArray[np.bool_]:
-        """[days] True near the first day of the Spring Festival."""
+    def festival(self, length: int, name: str) -> NDArray[np.bool_]:
+        """[days] True near the first day of the Spring Festival. name: festival (people away, shops closed), guests."""
+        number = self.shard.thresholds.number
+        before, after = int(number(f"{name}.before_days")), int(number(f"{name}.after_days"))
         dates = [self.shard.date_of(self.day - back) for back in range(length - 1, -1, -1)]
         return np.array([near_new_year(day, before=before, after=after) for day in dates])
