@@ -13,7 +13,8 @@ import typer
 from rich.markup import escape
 
 from api.settings import is_loopback
-from gateway.plan import PlanFile, load_plan
+from gateway.bus_budget import budgets
+from gateway.plan import Plan, PlanFile, load_plan
 from gateway.profile_file import ProfileFile
 from gateway.profiles import load_profile, load_profiles
 from metergate.console import EXIT_USAGE, emit, err, errors_as_words
@@ -83,6 +84,7 @@ def _kind_of(path: Path) -> Kind:
 def _check_one(path: Path, kind: str) -> str:
     if kind == "plan":
         plan = load_plan(path, load_profiles())
+        _check_buses(path, plan)
         return f"a sound plan, gateway {plan.gateway}, {len(plan.meters)} meters on {len(plan.buses)} buses"
     if kind == "profile":
         profile = load_profile(path)
@@ -91,6 +93,16 @@ def _check_one(path: Path, kind: str) -> str:
     for note in notes(settings):
         err.print(f"[yellow]![/yellow] {escape(f'{path.name}: {note}')}")
     return "sound settings"
+
+
+def _check_buses(path: Path, plan: Plan) -> None:
+    """Say what each serial bus costs. Raises: SettingsError when a sweep cannot meet its intervals."""
+    costs = budgets(plan)
+    for budget in costs:
+        if budget.fits:
+            err.print(escape(f"  {path.name}: {budget}"))
+    if problems := [f"{path.name}: {budget.fault()}" for budget in costs if not budget.fits]:
+        raise SettingsError(problems)
 
 
 def notes(settings: Settings) -> list[str]:
