@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway.plan import load_plan, parse_plan
-from gateway.profiles import load_profiles
+from gateway.profiles import load_profile, load_profiles
+from gateway.requests import Request
 from metering.errors import SettingsError
 
 PROFILES = load_profiles()
@@ -53,7 +54,7 @@ def test_a_plan_names_every_meter_with_its_requests(tmp_path: Path) -> None:
     assert (gas.timeout_s, gas.interval_s, len(gas.requests)) == (2.0, 60.0, 1)
     assert electricity.timeout_s == 3.0, "the meter's own wins over the bus"
     assert electricity.interval_s == 900.0
-    assert all(request.count <= 16 for request in electricity.requests)
+    assert all(isinstance(request, Request) and request.count <= 16 for request in electricity.requests)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,19 @@ def test_two_meters_of_one_model_on_one_unit_are_a_mistake() -> None:
     text = GOOD + '\n[[meter]]\nmeter = "E-8"\nbus = "street"\nunit = 7\nprofile = "sdm630"\n'
     with pytest.raises(SettingsError, match='unit 7 of bus "street" is already meter "E-7"'):
         parse_plan(text, PROFILES, name="plan.toml")
+
+
+def test_the_examples_of_the_manual_hold(tmp_path: Path) -> None:
+    pages = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text("utf-8").split("\n\n")
+    blocks = ["\n".join(line[4:] for line in page.splitlines()) for page in pages if page.startswith("    ")]
+    first, second = blocks.index(next(b for b in blocks if b.startswith("version"))), "id = "
+    plan = "\n".join(blocks[first : first + 3])
+    assert parse_plan(plan, PROFILES, name="manual").meters[0].timeout_s == 4.0
+    start = next(n for n, block in enumerate(blocks) if block.startswith(second))
+    path = tmp_path / "example-g4.toml"
+    path.write_text("\n".join(blocks[start : start + 6]), "utf-8")
+    profile = load_profile(path)
+    assert [field.name for field in profile.fields] == ["total", "other_total", "state"]
 
 
 def test_a_plan_without_meters_is_a_plan() -> None:
