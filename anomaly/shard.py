@@ -256,7 +256,7 @@ class View:
         return np.asarray(homes & known_more(usual, BOILER_PER_DAY), np.bool_)
 
     def festival(self, length: int, name: str) -> NDArray[np.bool_]:
-        """[days] True near the first day of the Spring Festival. name: festival (people away, shops closed), guests."""
+        """[days] True near the first day of the Spring Festival; name: festival (away, closed) or guests."""
         number = self.shard.thresholds.number
         before, after = int(number(f"{name}.before_days")), int(number(f"{name}.after_days"))
         dates = [self.shard.date_of(self.day - back) for back in range(length - 1, -1, -1)]

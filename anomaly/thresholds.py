@@ -40,8 +40,11 @@ class Thresholds:
     overrides: tuple[Override, ...] = ()
 
     def number(self, name: str) -> float:
-        """A threshold that is one for all meters."""
-        return self.defaults[name]
+        """A threshold that is one for all meters: entries for some meters or from some date do not count."""
+        wide = [
+            o for o in self.overrides if name in o.values and not (o.medium or o.customer_class or o.meter or o.since)
+        ]
+        return wide[-1].values[name] if wide else self.defaults[name]
 
     def resolve(self, name: str, meters: MeterTable, day: date) -> NDArray[np.float64]:
         """Value per meter on a local day."""

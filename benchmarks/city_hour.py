@@ -36,6 +36,8 @@ from anomaly.thresholds import load_thresholds  # noqa: E402  (as above)
 
 HOUR, DAY = 3600, 86_400
 START = 1_772_294_400  # a midnight in Shanghai
+WAIT = 4 * HOUR + 900
+"""[s] tolerance for late data, and a quarter past."""
 CHUNK = 25_000
 STATE_DAYS = 60
 GRID_DAYS = 5
@@ -70,9 +72,9 @@ class Part:
 
     def _load(self) -> None:
         """Two days through the door, then 58 more days of folded history behind them."""
-        for hour in range(48):
+        for hour in range(49):
             self.push(hour)
-        self.engine.tick(START + 48 * HOUR + 5 * HOUR)
+        self.engine.tick(START + 48 * HOUR + WAIT)
         shard = self.engine.shards[0]
         for values in shard.days.values():
             last = values[shard.day].copy()
@@ -100,14 +102,14 @@ def work(number: int, meters: int, barrier: Barrier, out: Queue[dict[str, float]
     parts = [Part(number * 1000 + i, size) for i, size in enumerate(sizes)]
     barrier.wait()
     spent = feeding = 0.0
-    for hour in range(48, 72):
+    for hour in range(49, 73):  # the boundary of hour 72 completes the local day
         for part in parts:
             made = time.perf_counter()
             rows = part.rows(hour)
             start = time.perf_counter()
             feeding += start - made
             part.engine.push(*rows)
-            part.engine.tick(START + hour * HOUR + 4 * HOUR + 900)
+            part.engine.tick(START + hour * HOUR + WAIT)
             spent += time.perf_counter() - start
     bare, size = bandwidth(parts)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

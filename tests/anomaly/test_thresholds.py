@@ -43,6 +43,12 @@ set = { "zero_use.min_days" = 3 }
     assert thresholds.resolve("zero_use.min_days", TABLE, DAY).tolist() == [10.0, 12.0, 3.0]
 
 
+def test_fleet_wide_thresholds_follow_the_file_too(tmp_path: Path):
+    thresholds = load_thresholds(params(tmp_path, '[defaults]\n"engine.late_h" = 8\n'))
+    assert thresholds.number("engine.late_h") == 8.0
+    assert load_thresholds().number("engine.late_h") == 4.0
+
+
 def test_value_counts_from_its_date_on(tmp_path: Path):
     text = '[[override]]\nfrom = 2026-03-10\nset = { "zero_use.min_days" = 20 }\n'
     thresholds = load_thresholds(params(tmp_path, text))
