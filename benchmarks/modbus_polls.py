@@ -1,6 +1,6 @@
 """Modbus polls/s of 20 registers over 100 simulated meters: the gateway with outbox and uplink, and bare pymodbus.
 
-    python -m benchmarks.modbus_polls [--seconds 8] [--rounds 3] [--ports 4]
+    python -m benchmarks.modbus_polls [--seconds 8] [--rounds 3] [--ports 100]
 
 Both subjects run in a process of their own, pinned to core 0 with all their threads, on uvloop, alternating in one
 run against the same farm; farm, broker and a stand-in for ingest (it only acknowledges) run on core 1. Both have one
@@ -310,7 +310,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ports", type=int, default=4, help="ports of the farm; 100 meters are shared among them")
+    parser.add_argument("--ports", type=int, default=100, help="ports of the farm; 100 meters are shared among them")
     parser.add_argument("--subject", choices=["bare", "gateway", "acknowledge"], help=argparse.SUPPRESS)
     parser.add_argument("--farm", default="", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
