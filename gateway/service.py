@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from gateway.bus_report import ReportWriter
 from gateway.drivers.mqtt_memory import MqttMemory
 from gateway.drivers.mqtt_meters import MqttMeters
 from gateway.meter_poll import Backoff
@@ -51,6 +52,7 @@ class Gateway:
         self._clock = clock
         self._rng = rng
         self._version = _our_version()
+        self._buses = ReportWriter(plan.gateway, settings.outbox.parent / "buses.json", clock)
         self.outbox = Outbox(
             settings.outbox,
             gateway=plan.gateway,
@@ -163,6 +165,7 @@ class Gateway:
         with suppress(OSError):
             fresh.write_bytes(encode(health))
             os.replace(fresh, path)
+        self._buses.save(self.poller.buses.values())
 
 
 def health_path(settings: GatewaySettings) -> Path:
