@@ -1,12 +1,13 @@
 """Readings as lines for InfluxDB, and back: typed per field, exact, and without any text but the meter's id.
 
-    reading,meter=WM-1 volume=123.4,flow=0.25,received_at=…i,meter_time=-1i,quality=0i,source=0i,flags=0i,reason=0i T
+    reading,meter=WM-1 volume=123400000e-6,received_at=…i,meter_time=-1i,quality=0i,source=0i,flags=0i,reason=0i T
 
 - The only tag is `meter`. What a line cannot carry (control characters; `\\`, whose meaning there depends on what
   follows) and `%` itself travel as `%0A`, `%5C`, `%25`; every other character as itself. So every id comes back
   exactly, and two ids never meet in one series.
 - One float field per quantity, in the natural unit: exact to 15 digits, recovered by rounding to 10⁻⁶; a value with
-  more digits than a float keeps is refused.
+  more digits than a float keeps is refused. Written as our integer with the exponent -6, which every server reads as
+  the same float as the decimal point would give, and which Python writes in a fifth of the time.
 - Everything else is an integer field and is written every time, so that a row written again replaces all of it:
   received_at and meter_time [ms UTC], -1 for none; quality and source are places in `QUALITIES` and `SOURCES`;
   flags as in `Flag`; reason as 12 letters of base 38 (`reason_codes`), further letters in reason_2 … reason_6.
@@ -15,7 +16,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -87,23 +88,54 @@ class Encoder:
         self._heads: dict[str, str] = {}
         self._tails: dict[tuple[str, str, int, str], str] = {}
 
+    def lines(
+        self, readings: Sequence[Reading], places: Iterable[int]
+    ) -> tuple[list[str], list[int], dict[int, str]]:
+        """Return the lines of readings[place] for each of `places`, their places, and place -> why not of the rest.
+
+        Half of what a reading costs ingest lies here, so that the ordinary one goes the short way.
+        """
+        heads, tails = self._heads, self._tails
+        found: list[str] = []
+        written: list[int] = []
+        refused: dict[int, str] = {}
+        for place in places:
+            reading = readings[place]
+            head = heads.get(reading.meter)
+            tail = tails.get((reading.quality, reading.source, reading.flags, reading.reason))
+            fields = ""
+            for quantity, micro in reading.values.items():
+                if not 0 <= micro < EXACT_MICRO:
+                    head = None
+                    break
+                fields += f"{quantity}={micro}e-6,"
+            received_at, meter_time, read_at = reading.received_at, reading.meter_time, reading.read_at
+            if head and tail and fields and received_at is not None and read_at <= LAST_MS:
+                if meter_time is None:
+                    meter_time = _NONE
+                found.append(f"{head}{fields}received_at={received_at}i,meter_time={meter_time}i{tail}{read_at}")
+                written.append(place)
+                continue
+            try:
+                found.append(self.line(reading))
+                written.append(place)
+            except NotWritableError as error:
+                refused[place] = str(error)
+        return found, written, refused
+
     def line(self, reading: Reading) -> str:
         """Return the line of a reading, times in ms. Raises: NotWritableError."""
         head = self._heads.get(reading.meter) or self._head(reading.meter)
         state = reading.quality, reading.source, reading.flags, reading.reason
         tail = self._tails.get(state) or self._tail(state)
-        values = reading.values
-        for micro in values.values():
-            if not -EXACT_MICRO < micro < EXACT_MICRO:
-                _check_digits(values)
-        if not values:
+        if not reading.values:
             raise NotWritableError("no quantity")
         if reading.read_at > LAST_MS:
             raise NotWritableError(f"read_at {reading.read_at} is after the year 2262, where InfluxDB's time ends")
-        fields = ",".join([f"{quantity}={micro / MICRO!r}" for quantity, micro in values.items()])
+        fields = "".join([_field(quantity, micro) for quantity, micro in reading.values.items()])
         received_at = _NONE if reading.received_at is None else reading.received_at
         meter_time = _NONE if reading.meter_time is None else reading.meter_time
-        return f"{head}{fields},received_at={received_at}i,meter_time={meter_time}i{tail}{reading.read_at}"
+        return f"{head}{fields}received_at={received_at}i,meter_time={meter_time}i{tail}{reading.read_at}"
 
     def problem(self, reading: Reading) -> str | None:
         """Return why a reading cannot be a line, None when it can."""
@@ -137,12 +169,13 @@ class Encoder:
         return tail
 
 
-def _check_digits(values: dict[Quantity, int]) -> None:
-    for quantity, micro in values.items():
-        if not -INT64_MAX <= micro <= INT64_MAX:
-            raise NotWritableError(f"{quantity} outside int64")
-        if not survives_float(micro):
-            raise NotWritableError(f"{quantity} = {micro} has more digits than a float keeps")
+def _field(quantity: Quantity, micro: int) -> str:
+    if not -INT64_MAX <= micro <= INT64_MAX:
+        raise NotWritableError(f"{quantity} outside int64")
+    if not survives_float(micro):
+        raise NotWritableError(f"{quantity} = {micro} has more digits than a float keeps")
+    # InfluxDB 3's parser once took no sign before an exponent without a point
+    return f"{quantity}={micro}e-6," if micro >= 0 else f"{quantity}={micro}.0e-6,"
 
 
 STATE_FIELDS: Final = ("received_at", "meter_time", "quality", "source", "flags", "reason")

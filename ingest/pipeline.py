@@ -12,6 +12,11 @@
   after a flush. A start reads the store from there again, and takes each meter's newest key from the store itself,
   because promise 5 (look before writing a key that is not newer) must not hang on a table that may be behind.
 
+Batches follow each other like carriages: while one is accounted for in the registry, the next may be stored and a
+third checked. Each stage has a lock and hands over to the next in order, so that the above holds for each batch, and
+acknowledgements keep their order. A batch is checked against what the ones before it *will have* committed
+(`checker.positions`); gateways are only ever told what *is* (`_committed`).
+
 A store or registry that cannot is asked again for ever, ever less often; meanwhile nothing is acknowledged.
 """
 
@@ -45,7 +50,7 @@ from registry import leases
 from registry import ledger as books
 from registry.database import Database
 from registry.leases import LeaseLostError
-from registry.ledger import MeterFacts
+from registry.ledger import MeterFacts, Position
 
 T = TypeVar("T")
 
@@ -100,7 +105,11 @@ class Pipeline:
         self._fault = fault
         self._store_thread = Worker("store")
         self._registry_thread = Worker("registry")
-        self._turn = asyncio.Lock()  # a flush must not see a batch half done
+        self._checking = asyncio.Lock()  # whoever needs several of the three takes them in this order
+        self._storing = asyncio.Lock()
+        self._recording = asyncio.Lock()
+        self._committed: dict[tuple[str, str], Position] = {}
+        self._lost: set[int] = set()
         self.holding = holding or Holding()
         self._floor = 0
         self._backlog_at = -_BACKLOG_S
@@ -122,7 +131,7 @@ class Pipeline:
         if not self.holding.ready:
             self._floor = floor
         await self.flush()
-        async with self._turn:
+        async with self._checking, self._storing:
             still = {part for part, token in parts.items() if self.holding.tokens.get(part) == token}
             try:
                 await self._set_floor(self._floor, still)
@@ -134,8 +143,10 @@ class Pipeline:
 
     async def let_go(self, parts: Collection[int]) -> None:
         """Stop working on parts, with everything of theirs written; after it their leases may be released."""
+        async with self._checking, self._storing, self._recording:
+            self.holding.ready = self.holding.ready - set(parts)
         await self.flush()
-        async with self._turn:
+        async with self._checking, self._storing:
             self._forget(parts)
 
     async def _learn_parts(self, parts: Collection[int]) -> int:
@@ -145,6 +156,7 @@ class Pipeline:
         """
         facts, positions, latest, floor = await self._in_registry(partial(self._load, parts))
         self.checker.positions.update(positions)
+        self._committed.update(positions)
         self.checker.remember_epochs()
         self.meters.let_go(parts)  # what is known of them from before they were ours may be old
         await self._learn(facts)
@@ -156,8 +168,9 @@ class Pipeline:
     def _forget(self, parts: Collection[int]) -> set[str]:
         """Drop everything that is known of parts; return the meters."""
         self.holding.drop(parts)
-        committed = self.checker.positions
-        self.checker.positions = {key: known for key, known in committed.items() if known.part not in parts}
+        for positions in (self.checker.positions, self._committed):
+            for key in [key for key, known in positions.items() if known.part in parts]:
+                del positions[key]
         return self.meters.let_go(parts)
 
     def announce(self, parts: Collection[int] | None = None) -> None:
@@ -165,14 +178,14 @@ class Pipeline:
 
         parts: only theirs.
         """
-        newest = {p.gateway: p for p in sorted(self.checker.positions.values(), key=attrgetter("last_up_at"))}
+        newest = {p.gateway: p for p in sorted(self._committed.values(), key=attrgetter("last_up_at"))}
         for gateway, position in newest.items():
             if gateway in self.meters.gateways and (parts is None or position.part in parts):
                 self._answers.acknowledge(position)
 
     def greet(self, gateway: str, epoch: str) -> None:
         """A gateway came to life: tell it what is committed of its outbox."""
-        position = self.checker.positions.get((gateway, epoch))
+        position = self._committed.get((gateway, epoch))
         if position is not None:
             self._answers.acknowledge(position)
 
@@ -208,20 +221,25 @@ class Pipeline:
         """Take deliveries of `up` topics the whole way; returns when they are acknowledged."""
         await self._sane_clock()
         began = self._clock.monotonic()
-        batch = None
-        while batch is None:
-            async with self._turn:
-                try:
-                    batch = await self._commit(self.holding.ours(deliveries, self.counters))
-                except LeaseLostError as error:
-                    # nothing of this batch is accounted for: what is still ours goes through once more
-                    self._forget(error.parts)
-        self._answer(batch, deliveries)
+        await self._checking.acquire()
+        try:
+            batch = await self._check(self.holding.ours(deliveries, self.counters))
+            await self._storing.acquire()
+        finally:
+            self._checking.release()
+        try:
+            await self._write(batch)
+            await self._recording.acquire()
+        finally:
+            self._storing.release()
+        try:
+            self._answer(batch, await self._record(batch), deliveries)
+        finally:
+            self._recording.release()
         self.counters["cycles_total", ""] += 1
         self.counters["cycle_microseconds_total", ""] += round((self._clock.monotonic() - began) * 1e6)
 
-    async def _commit(self, deliveries: Sequence[Delivery]) -> Batch:
-        """Check, store and account for deliveries. Raises: LeaseLostError, and nothing is accounted for."""
+    async def _check(self, deliveries: Sequence[Delivery]) -> Batch:
         batch = self.checker.check(deliveries, self._clock.now_ms())
         self._fault("checked")
         if batch.strangers or batch.unsure:
@@ -230,8 +248,7 @@ class Pipeline:
             keys = [(older.reading.meter, older.reading.read_at) for older in batch.older]
             self.checker.resolve(batch, await self._in_store(lambda: self._store.get(keys)))
         self.checker.distrust_reused(batch)
-        await self._write(batch)
-        await self._record(batch)
+        self.checker.positions.update({(p.gateway, p.epoch): p for p in batch.positions()})
         return batch
 
     async def _write(self, batch: Batch) -> None:
@@ -242,8 +259,7 @@ class Pipeline:
         if lowest < batch.now - _FLOOR_MARGIN_MS:
             self._backlog_at = self._clock.monotonic()
         if lowest < self._floor:
-            await self._set_floor(lowest - _FLOOR_SLACK_MS, self.holding.ready)
-            self._floor = lowest - _FLOOR_SLACK_MS
+            await self._lower_floor(lowest - _FLOOR_SLACK_MS)
         self._fault("floored")
         results = await self._in_store(lambda: self._store.write(writes))
         self._fault("stored")
@@ -253,11 +269,11 @@ class Pipeline:
             writes = [row for index, row in enumerate(writes) if index not in refused]
         self.meters.note(writes)
 
-    async def _record(self, batch: Batch) -> None:
-        """One transaction: events, quarantine and what of each outbox is committed now."""
-        if not (batch.events or batch.quarantine or batch.origins):
-            return
+    async def _record(self, batch: Batch) -> list[Position]:
+        """One transaction: events, quarantine and what of each outbox is committed now, which is returned."""
         positions = batch.positions()
+        if not (batch.events or batch.quarantine or positions):
+            return positions
 
         def record() -> None:
             with self._database.begin() as connection:
@@ -267,13 +283,19 @@ class Pipeline:
                 books.save_positions(connection, positions)
                 self._fault("recording")
 
-        await self._in_registry(record)
-        for position in positions:
-            self.checker.positions[position.gateway, position.epoch] = position
+        while True:
+            try:
+                await self._in_registry(record)
+                break
+            except LeaseLostError as error:  # their new holder accounts for them; the others go on
+                self._lost.update(error.parts)
+                positions = [position for position in positions if position.part not in error.parts]
+        self._committed.update({(p.gateway, p.epoch): p for p in positions})
         self._fault("recorded")
+        return positions
 
-    def _answer(self, batch: Batch, deliveries: Iterable[Delivery]) -> None:
-        for position in batch.positions():
+    def _answer(self, batch: Batch, positions: Iterable[Position], deliveries: Iterable[Delivery]) -> None:
+        for position in positions:
             self._answers.acknowledge(position)
         for gateway, refused in batch.refused:
             self._answers.refuse(gateway, refused)
@@ -286,7 +308,7 @@ class Pipeline:
 
     async def reload(self) -> None:
         """Take over what changed in the registry's books: new, moved and removed meters, new gateways."""
-        async with self._turn:
+        async with self._checking:
             everything, self.meters.gateways = await self._in_registry(self._books)
             facts = _of_parts(everything, self.holding.ready)
             await self._learn(facts)
@@ -327,13 +349,18 @@ class Pipeline:
 
     async def flush(self) -> None:
         """Write latest readings and closings, raise the recovery floor, and tell which meters changed."""
-        async with self._turn:
+        async with self._checking, self._storing:
             changes, floor = self.meters.take(), self._next_floor()
-            while changes.touched or changes.closings or floor != self._floor:
+            while True:
+                if self._lost:
+                    changes.drop(self._forget(self._lost))
+                    self._lost.clear()
+                if not (changes.touched or changes.closings or floor != self._floor):
+                    break
                 try:
                     await self._in_registry(partial(self._save, changes, floor))
                 except LeaseLostError as error:
-                    changes.drop(self._forget(error.parts))
+                    self._lost.update(error.parts)
                     continue
                 self._floor = floor
                 self._fault("flushed")
@@ -354,6 +381,15 @@ class Pipeline:
         target = self._clock.now_ms() - _FLOOR_MARGIN_MS
         quiet = self._clock.monotonic() - self._backlog_at >= _BACKLOG_S
         return target if quiet and target - self._floor >= _FLOOR_STEP_MS else self._floor
+
+    async def _lower_floor(self, floor: int) -> None:
+        while True:
+            try:
+                await self._set_floor(floor, self.holding.ready - self._lost)
+                break
+            except LeaseLostError as error:
+                self._lost.update(error.parts)
+        self._floor = floor
 
     async def _set_floor(self, floor: int, parts: Collection[int]) -> None:
         def save() -> None:

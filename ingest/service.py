@@ -33,7 +33,7 @@ READY_KEY: Final = "ready."
 """Prefix of the registry's small fact with which an ingest process says how it is; its instance name follows."""
 
 _CLOSE_S: Final = 0.5  # three threads may hang in a dead database, and the end takes two seconds at most
-_RECEIVE_MAXIMUM: Final = 100
+_BATCHES: Final = 2  # while one is accounted for, the next is stored; with more of them each would be smaller
 _log = structlog.get_logger("ingest")
 
 
@@ -59,7 +59,7 @@ class IngestService:
             client_id=settings.instance,
             clock=clock,
             subscriptions=[] if leased else _row_topics(settings.parts),
-            receive_maximum=_RECEIVE_MAXIMUM,
+            receive_maximum=2 * _BATCHES * settings.batch_messages,
             on_connect=self._connected,
         )
         self._status = MqttSession(
@@ -121,8 +121,12 @@ class IngestService:
         return {"ingest": starting, "broker": broker, **self.pipeline.problems}
 
     async def _take_rows(self) -> None:
-        while True:
-            await self.pipeline.cycle(await self._rows.receive(self.settings.batch_messages))
+        room = asyncio.Semaphore(_BATCHES)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await room.acquire()
+                deliveries = await self._rows.receive(self.settings.batch_messages)
+                tasks.create_task(self.pipeline.cycle(deliveries)).add_done_callback(lambda _: room.release())
 
     async def _take_status(self) -> None:
         while True:

@@ -16,11 +16,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from typing import Final, Literal
 
 import structlog
 
-from ingest.line_protocol import MEASUREMENT, Encoder, NotWritableError, tag_of
+from ingest.line_protocol import MEASUREMENT, Encoder, tag_of
 from ingest.settings import InfluxSettings
 from ingest.store_influx_http import Answer, ClientWriter, Crew, Links, PlainWriter, Writer
 from ingest.store_influx_queries import NAMES, Queries
@@ -42,6 +43,7 @@ _LOOKS: Final = 5
 _LOOK_PAUSE_S: Final = 0.05
 
 _log = structlog.get_logger("ingest")
+_key = attrgetter("meter", "read_at")
 
 
 class InfluxStore:
@@ -87,7 +89,7 @@ class InfluxStore:
         rows, places = self._merged(readings)
         verdicts: list[str | None] = [None] * len(rows)
         jobs = [
-            self._crew.put(partial(self._post_all, writer, *self._encode(rows, start, end, verdicts)))
+            self._crew.put(partial(self._post_all, writer, *self._encode(rows, range(start, end), verdicts)))
             for start, end in _cuts(len(rows), self.settings.connections)
         ]
         self._crew.help()
@@ -106,14 +108,13 @@ class InfluxStore:
 
     def _merged(self, readings: Sequence[Reading]) -> tuple[Sequence[Reading], list[int] | None]:
         """Return one row per key, and for each reading the place of its row (None: every reading is its own row)."""
-        keys = [(reading.meter, reading.read_at) for reading in readings]
-        if len(set(keys)) == len(keys):
+        if len(set(map(_key, readings))) == len(readings):
             return readings, None
         rows: list[Reading] = []
         place_of: dict[Key, int] = {}
         places = []
-        for key, reading in zip(keys, readings, strict=True):
-            place = len(rows)
+        for reading in readings:
+            place, key = len(rows), _key(reading)
             if self._encoder.problem(reading) is None:  # a row that is refused is refused alone
                 place = place_of.setdefault(key, len(rows))
             if place == len(rows):
@@ -124,16 +125,12 @@ class InfluxStore:
         return rows, places
 
     def _encode(
-        self, rows: Sequence[Reading], start: int, end: int, verdicts: list[str | None]
+        self, rows: Sequence[Reading], wanted: range, verdicts: list[str | None]
     ) -> tuple[list[str], list[int]]:
-        """Return the lines of rows[start:end] and the places they come from; the others get their verdict."""
-        lines, places, line_of = [], [], self._encoder.line
-        for place in range(start, end):
-            try:
-                lines.append(line_of(rows[place]))
-                places.append(place)
-            except NotWritableError as error:
-                verdicts[place] = str(error)
+        """Return the lines of the `wanted` rows and the places they come from; the others get their verdict."""
+        lines, places, refused = self._encoder.lines(rows, wanted)
+        for place, reason in refused.items():
+            verdicts[place] = reason
         return lines, places
 
     def _post_all(self, writer: Writer, lines: list[str], places: list[int]) -> dict[int, str]:
