@@ -39,7 +39,7 @@ class Holding:
         """Let a transaction go on only while the leases of `parts` (None: all) are ours. Raises: LeaseLostError."""
         if self._leased:
             tokens = self.tokens
-            leases.check(connection, tokens if parts is None else {part: tokens.get(part, 0) for part in parts})
+            leases.check(connection, tokens if parts is None else {part: tokens.get(part, -1) for part in parts})
 
     def drop(self, parts: Collection[int]) -> None:
         """These are not ours any more."""
