@@ -19,6 +19,7 @@ from gateway.profile_file import ProfileFile
 from gateway.profiles import load_profile, load_profiles
 from metergate.console import EXIT_USAGE, emit, err, errors_as_words
 from metergate.settings import Settings, load_settings, redacted, sample
+from metergate.stores import store_notes
 from metering.errors import SettingsError
 from metering.settings import SettingsModel, read_text
 
@@ -115,6 +116,7 @@ def notes(settings: Settings) -> list[str]:
         )
     if settings.broker.username and settings.broker.tls_ca is None and not is_loopback(settings.broker.host):
         found.append("broker.password travels unencrypted; set broker.tls_ca")
+    found += store_notes(settings.store, settings.ingest)
     password = urlparse(settings.registry.url).password
     if password:
         found.append("registry.url holds a password; give the URL by METERGATE__REGISTRY__URL_FILE")

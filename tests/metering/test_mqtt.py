@@ -255,3 +255,41 @@ def test_a_flood_of_qos_0_is_bounded_and_counted(broker: BrokerProcess, monkeypa
             assert len(await collect(receiver, 10)) == 10
 
     run(scenario)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_topics_come_and_go_on_a_living_link_and_stay_so_after_a_reconnect(
+    broker: BrokerProcess, protocol: str
+) -> None:
+    async def scenario() -> None:
+        receiver = session(broker.port, "in", protocol=protocol)
+        sender = session(broker.port, "out", protocol=protocol)
+
+        async def heard(*names: str) -> set[str]:
+            """Send on every name until "end" has come back; return what else has."""
+            found: set[str] = set()
+            while "end" not in found:
+                for name in (*names, "end"):
+                    await sender.publish(name, b"x")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        for one in await receiver.receive(100):
+                            one.ack()
+                            found.add(one.topic)
+            return found - {"end"}
+
+        async with up(receiver, sender):
+            receiver.subscribe([("a", 1), ("b", 1), ("end", 1)])
+            await until(lambda: len(receiver.subscriptions) == 3)
+            while await heard("a", "b") != {"a", "b"}:  # noqa: ASYNC110 (the broker needs a moment)
+                await asyncio.sleep(0.01)
+            receiver.unsubscribe(["a"])
+            while await heard("a", "b") != {"b"}:  # noqa: ASYNC110 (as above)
+                await asyncio.sleep(0.01)
+            broker.kill()
+            broker.start()
+            await until(lambda: receiver.counters["connects"] == 2 and sender.connected)
+            while await heard("a", "b") != {"b"}:  # noqa: ASYNC110 (as above)
+                await asyncio.sleep(0.01)
+
+    run(scenario)
