@@ -36,7 +36,7 @@ class MqttBusFile(SettingsModel):
         10.0,
         ge=0,
         le=3600,
-        description="Seconds in which equal bytes of a device that sends neither time nor counter are one message.",
+        description="Seconds (at most half an interval) in which equal bytes without time or counter count once.",
     )
 
 

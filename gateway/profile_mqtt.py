@@ -104,7 +104,10 @@ class MqttProfileFile(SettingsModel):
     counter: str = Field("", description="Path of the sender's own message counter (mqtt-json, mqtt-huawei-iotda).")
     modulus: int | None = Field(None, ge=2, le=2**62, description="Where the counter begins again at 0.")
     repeat_s: float = Field(
-        0.0, ge=0, le=600, description="Seconds in which a telegram that says the same again is taken once."
+        0.0,
+        ge=0,
+        le=600,
+        description="Seconds (at most half an interval) in which a telegram that says the same is taken once.",
     )
     arrival: Literal["suspect", "valid"] = Field(
         "suspect", description="What a value without any time is, which is given the time of its arrival."

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import IO, Final
 
 from metergate.commands.books import import_file, make_plan
+from metergate.house_mqtt import MQTT_METERS_FILE, mqtt_rows, mqtt_settings
 from metergate.supervisor import Service
 from metering.errors import MetergateError
+from simulators.answer_log import Answer, read_answers
 from simulators.farm_settings import FarmSettings, MeterSettings, PortSettings
 
 GATEWAY: Final = "gw-demo"
@@ -56,6 +58,7 @@ class House:
     api_port: int
     broker_port: int
     farm_ports: tuple[int, ...]
+    mqtt_meters: int = 0
 
     @property
     def settings(self) -> Path:
@@ -87,15 +90,29 @@ class House:
         """What the simulated meters said."""
         return self.folder / "answers.tsv"
 
+    @property
+    def mqtt_answers(self) -> Path:
+        """What the simulated MQTT meters said."""
+        return self.folder / "answers-mqtt.tsv"
+
+    def read_answers(self) -> Iterator[Answer]:
+        """Yield what all simulated meters said."""
+        for path in (self.answers, self.mqtt_answers):
+            if path.exists():
+                yield from read_answers(path)
+
     def services(self) -> list[Service]:
         """Everything that runs, in the order of the start."""
         config = ("--config", str(self.settings))
+        senders = ("--config", str(self.folder / MQTT_METERS_FILE))
+        pushed = [Service("mqtt-meters", "simulators.mqtt_meters", senders)] if self.mqtt_meters else []
         return [
             Service("broker", "metergate.broker", ("--port", str(self.broker_port))),
             Service("meters", "simulators.modbus_farm", ("--config", str(self.folder / "farm.json"))),
             Service("ingest", "metergate", ("ingest", *config)),
             Service("api", "metergate", ("api", *config)),
             Service("gateway", "metergate", ("gateway", *config)),
+            *pushed,
         ]
 
 
@@ -106,19 +123,26 @@ def build(
     interval_s: int = 5,
     api_port: int | None = None,
     kinds: Sequence[Kind] = KINDS,
+    mqtt_meters: int = 0,
+    mqtt_curve: str = "",
 ) -> House:
     """Write all files of a house into `folder` and fill its registry.
 
-    api_port: None takes the first free port from 8080.
+    api_port: None takes the first free port from 8080. mqtt_meters: how many more send by themselves, see
+    `metergate.house_mqtt`. mqtt_curve: "" for what people use.
     Raises: MetergateError, naming the port that is taken.
     """
     ports = _free_ports(1 + -(-meters // _PER_PORT))
     if api_port is not None and not _is_free(api_port):
         raise MetergateError(f"port {api_port} is taken; leave --port out to take the first free one from 8080 on")
-    house = House(folder, api_port or first_free_port(8080), ports[0], tuple(ports[1:]))
+    house = House(folder, api_port or first_free_port(8080), ports[0], tuple(ports[1:]), mqtt_meters)
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(_rows(house, meters, interval_s, kinds))
     _write_farm(house, rows, kinds)
+    if mqtt_meters:
+        rows += mqtt_rows(mqtt_meters, GATEWAY, interval_s)
+        settings = mqtt_settings(rows, house.broker_port, house.mqtt_answers, f"metergate-{GATEWAY}", mqtt_curve)
+        (folder / MQTT_METERS_FILE).write_text(settings, "utf-8")
     _write_meters(folder / "meters.csv", rows)
     house.settings.write_text(_settings(house), "utf-8")
     result = import_file(house.registry_url, folder / "meters.csv")
@@ -181,6 +205,9 @@ def _write_farm(house: House, rows: list[dict[str, str]], kinds: Sequence[Kind])
 def _settings(house: House) -> str:
     return f"""# Written by `metergate demo`; the manual of all options is settings.sample.toml.
 [broker]
+port = {house.broker_port}
+
+[field_broker]
 port = {house.broker_port}
 
 [registry]

@@ -103,17 +103,22 @@ def wmbusmeters(device: str, counter: int, now: int, rows: Sequence[Shown]) -> t
 
 
 def iotda(device: str, counter: int, now: int, rows: Sequence[Shown]) -> tuple[str, dict[str, Any]]:
-    """A property report with one service entry per moment."""
-    del now
+    """What the platform pushes on of a device's property report: one service entry per moment."""
     services = [
         {
             "service_id": "WaterMeterBasic",
             "properties": {"currentReading": _number(row.index), "reportNumber": counter},
-            "event_time": f"{datetime.fromtimestamp(row.at_ms // 1000, UTC):%Y%m%dT%H%M%SZ}",
+            "event_time": _compact(row.at_ms),
         }
         for row in rows
     ]
-    return f"$oc/devices/{device}/sys/properties/report", {"services": services}
+    message = {
+        "resource": "device.property",
+        "event": "report",
+        "event_time": _compact(now),
+        "notify_data": {"header": {"device_id": device, "product_id": "water"}, "body": {"services": services}},
+    }
+    return f"iotda/{device}/report", message
 
 
 def json_rows(device: str, counter: int, now: int, rows: Sequence[Shown]) -> tuple[str, dict[str, Any]]:
@@ -127,6 +132,10 @@ def json_plain(device: str, counter: int, now: int, rows: Sequence[Shown]) -> tu
     """The form of the profile `json-meter-no-clock`."""
     del counter, now
     return f"pulse/{device}/state", {"total_m3": _number(rows[-1].index)}
+
+
+def _compact(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms // 1000, UTC):%Y%m%dT%H%M%SZ}"
 
 
 def _number(micro: int) -> float:

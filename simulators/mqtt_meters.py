@@ -29,7 +29,7 @@ from simulators.mqtt_settings import MqttMetersSettings, load_mqtt_meters
 from simulators.mqtt_sparkplug import EdgeNodeSimulator
 
 _FLUSH_S: Final = 0.1
-_LAST_WORDS_S: Final = 5.0
+_LAST_WORDS_S: Final = 3.0
 
 
 class MqttMeters:
@@ -68,7 +68,10 @@ class MqttMeters:
         try:
             await self._wait_for_host()
             timers += self._timers()
-            await asyncio.gather(*timers, *links)
+            # unlike gather, wait leaves the connections up when we are cancelled: last words need them
+            ended, _ = await asyncio.wait([*timers, *links], return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
         finally:
             for timer in timers:
                 timer.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from metering.clock import Clock
 from metering.errors import BrokerError
@@ -20,10 +20,17 @@ from simulators.simulated_meter import Log
 _RETRY_S: Final = 0.2
 
 
+class FlushedLog(Log, Protocol):
+    """Where answers are noted and reach the operating system at once."""
+
+    def flush(self) -> None:
+        """Hand over what was noted."""
+
+
 class MqttMeter:
     """See the module. `sample` shows the next moments, `note` logs them, `Sender` sends them."""
 
-    def __init__(self, settings: MqttMeterSettings, *, seed: int, log: Log, clock: Clock) -> None:
+    def __init__(self, settings: MqttMeterSettings, *, seed: int, log: FlushedLog, clock: Clock) -> None:
         self.settings = settings
         self.format = FORMATS[settings.format]
         self.counter = -1
@@ -61,6 +68,7 @@ class MqttMeter:
         """Log what is said. A format without times says only the last moment, now."""
         for at, shown in rows:
             self._log.add(at if self.format.own_time else self._clock.now_ms(), self._asked, shown.index, outcome)
+        self._log.flush()  # before the message leaves: what a killed process has said is in the log
 
 
 class Sender:

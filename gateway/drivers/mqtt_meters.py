@@ -24,13 +24,16 @@ from gateway.protocols.sparkplug_births import rebirth_command
 from metering.clock import Clock
 from metering.errors import BrokerError, OutboxError
 from metering.mqtt import BrokerSettings, Message, MqttSession
-from metering.reading import Row
+from metering.reading import Event, Row
 
 Keep = Callable[[Sequence[Row]], Awaitable[None]]
 """Takes rows and returns after their commit. Raises: OutboxError, and none was taken."""
 
 _AT_ONCE: Final = 500
 _RETRY_S: Final = 1.0
+_LOOK_S: Final = 1.0
+_PATIENCE_S: Final = 10.0
+"""A broker that starts again is not worth an event."""
 _log = structlog.get_logger(__name__)
 
 
@@ -98,6 +101,7 @@ class MqttMeters:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._stay_connected())
                 tasks.create_task(self._work())
+                tasks.create_task(self._watch())
         finally:
             await self._memory.close()
 
@@ -121,6 +125,26 @@ class MqttMeters:
             link.cancel()
             with suppress(asyncio.CancelledError):
                 await link
+
+    async def _watch(self) -> None:
+        """Say once when the broker cannot be had, and again when it can: nobody is heard in between."""
+        lost_since, said = self._clock.monotonic(), False
+        while True:
+            await self._clock.sleep(_LOOK_S)
+            now, event = self._clock.now_ms(), None
+            if self.session.connected:
+                lost_since = self._clock.monotonic()
+                if said:
+                    event = Event(kind="read_recovered", at=now, cause="connect", text="the field broker is back")
+                said = False
+            elif not said and self._clock.monotonic() - lost_since >= _PATIENCE_S:
+                said, why = True, self.session.last_problem
+                _log.error("no field broker", why=why)
+                text = f"field broker: {why}"[:500]
+                event = Event(kind="read_failed", at=now, cause="connect", text=text)
+            if event is not None:
+                with suppress(OutboxError):  # its own state says what is wrong then
+                    await self._keep([event])
 
     async def _work(self) -> None:
         while True:

@@ -168,7 +168,7 @@ class RowMaker:
         at = message.samples[-1].read_at
         at = now if at is None else at
         said, since = self._said.get(meter.meter, ("", 0))
-        if said == message.dedup and abs(at - since) < meter.profile.repeat_s * 1000:
+        if said == message.dedup and abs(at - since) < 1000 * min(meter.profile.repeat_s, meter.interval_s / 2):
             return True
         self._said[meter.meter] = (message.dedup, at)
         return False
@@ -222,12 +222,11 @@ class RowMaker:
         digest = hashlib.blake2b(
             delivery.topic.encode("utf-8", "replace") + b"\0" + delivery.payload, digest_size=16
         ).digest()
+        same_ms = 1000 * min(bus.same_payload_s, meter.interval_s / 2)  # a meter at rest says the same again in time
         for part, (sample, reason) in enumerate(lost):
             key = (meter.meter, digest, part)
             before = batch.stamps.get(key, self._memory.stamps.get(key))
-            known = before is not None and (
-                strong or _is_again(delivery) or abs(now - before) < bus.same_payload_s * 1000
-            )
+            known = before is not None and (strong or _is_again(delivery) or abs(now - before) < same_ms)
             if before is not None and known:
                 self.counters["redelivered"] += 1
                 at = before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tomllib
@@ -16,6 +17,7 @@ from api.settings import is_loopback
 from gateway.bus_budget import budgets
 from gateway.plan import Plan, PlanFile, load_plan
 from gateway.profile_file import ProfileFile
+from gateway.profile_mqtt import SPARKPLUG, load_mqtt_profile
 from gateway.profiles import load_profile, load_profiles
 from metergate.console import EXIT_USAGE, emit, err, errors_as_words
 from metergate.settings import Settings, load_settings, redacted, sample
@@ -77,7 +79,7 @@ def _kind_of(path: Path) -> Kind:
         keys: dict[str, Any] = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError:
         return "settings"
-    if isinstance(keys.get("gateway"), str) or "bus" in keys or "meter" in keys:
+    if isinstance(keys.get("gateway"), str) or keys.keys() & {"bus", "meter", "mqtt_bus", "mqtt_meter"}:
         return "plan"
     return "profile" if "protocol" in keys or "field" in keys else "settings"
 
@@ -86,7 +88,11 @@ def _check_one(path: Path, kind: str) -> str:
     if kind == "plan":
         plan = load_plan(path, load_profiles())
         _check_buses(path, plan)
-        return f"a sound plan, gateway {plan.gateway}, {len(plan.meters)} meters on {len(plan.buses)} buses"
+        meters = len(plan.meters) + sum(len(bus.meters) for bus in plan.mqtt)
+        return f"a sound plan, gateway {plan.gateway}, {meters} meters on {len(plan.buses) + len(plan.mqtt)} buses"
+    if kind == "profile" and _is_mqtt(path):
+        pushed = load_mqtt_profile(path)
+        return f"a sound MQTT profile, {pushed.medium}, {len(pushed.golden)} golden messages read as they say"
     if kind == "profile":
         profile = load_profile(path)
         return f"a sound profile, {profile.medium}, {len(profile.golden)} golden frames decode as they say"
@@ -106,6 +112,13 @@ def _check_buses(path: Path, plan: Plan) -> None:
         raise SettingsError(problems)
 
 
+def _is_mqtt(path: Path) -> bool:
+    keys: dict[str, Any] = {}
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        keys = tomllib.loads(read_text(path))
+    return keys.get("protocol") == SPARKPLUG or str(keys.get("protocol", "")).startswith("mqtt-")
+
+
 def notes(settings: Settings) -> list[str]:
     """Return what is allowed but worth a second thought."""
     found = []
@@ -116,6 +129,9 @@ def notes(settings: Settings) -> list[str]:
         )
     if settings.broker.username and settings.broker.tls_ca is None and not is_loopback(settings.broker.host):
         found.append("broker.password travels unencrypted; set broker.tls_ca")
+    field = settings.field_broker
+    if field.username and field.tls_ca is None and not is_loopback(field.host):
+        found.append("field_broker.password travels unencrypted; set field_broker.tls_ca")
     found += store_notes(settings.store, settings.ingest)
     password = urlparse(settings.registry.url).password
     if password:

@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from gateway.profile_mqtt import load_mqtt_profiles
 from gateway.profiles import load_profiles
 from ingest.store_sqlite import SqliteStore
 from metergate.console import EXIT_FAILED, err, errors_as_words, say
@@ -32,7 +33,6 @@ from metering.quantities import Quantity
 from metering.reading import Reading, Row
 from registry.database import Database
 from registry.ledger import load_meters, load_positions
-from simulators.answer_log import read_answers
 
 _MARK: Final = ".metergate-demo"
 _START_DEADLINE_S: Final = 60.0
@@ -43,7 +43,8 @@ _EXCUSE_MS: Final = 1500
 
 def demo(
     minutes: Annotated[float | None, typer.Option(min=0.05, help="End after so long, with a summary.")] = None,
-    meters: Annotated[int, typer.Option(min=6, max=2000, help="How many simulated meters.")] = 48,
+    meters: Annotated[int, typer.Option(min=6, max=2000, help="How many simulated meters are polled.")] = 48,
+    mqtt_meters: Annotated[int, typer.Option(min=0, max=2000, help="How many more send by MQTT.")] = 28,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; else from 8080 on.")] = None,
     folder: Annotated[Path, typer.Option(help="Where files and logs go; emptied at the start.")] = Path(
         "metergate-demo"
@@ -54,7 +55,7 @@ def demo(
     Example: metergate demo --minutes 2
     """
     with errors_as_words(), _own_folder(folder) as mine:
-        house = build(mine, meters=meters, api_port=port)
+        house = build(mine, meters=meters, api_port=port, mqtt_meters=mqtt_meters)
         raise typer.Exit(asyncio.run(_run(house, meters, minutes, SystemClock())))
 
 
@@ -167,7 +168,8 @@ async def _listens(port: int) -> bool:
 def _welcome(house: House, meters: int, seconds: float) -> None:
     address = f"http://127.0.0.1:{house.api_port}"
     err.print(
-        f"[green]✓[/green] {meters} simulated meters are being read; first reading stored after {seconds:.1f} s"
+        f"[green]✓[/green] {meters} simulated meters are being polled, {house.mqtt_meters} send by MQTT; "
+        f"first reading stored after {seconds:.1f} s"
     )
     err.print(f"  API          [bold]{address}[/bold]   (pages: {address}/docs)")
     err.print(f"  try          curl '{address}/api/v1/latest?limit=3'")
@@ -214,7 +216,7 @@ def read_progress(house: House) -> Progress:
         stored = sum(position.stored for position in _positions(house))
     counters = health.get("counters", {})
     return Progress(
-        polled=int(counters.get("polls", 0)),
+        polled=int(counters.get("polls", 0)) + int(counters.get("field_readings", 0)),
         produced=int(health.get("produced", 0)),
         stored=stored,
         waiting=int(health.get("waiting", 0)) + int(health.get("in_memory", 0)),
@@ -234,7 +236,7 @@ def _positions(house: House) -> list[Any]:
 
 async def _drain(house: House, supervisor: Supervisor, clock: Clock) -> None:
     """Let the meters fall silent and the outbox empty itself, so that the summary counts settled things."""
-    await supervisor.stop(["meters"])
+    await supervisor.stop(["meters", "mqtt-meters"])
     silent_at = clock.now_ms()
     end = clock.monotonic() + _DRAIN_DEADLINE_S
     while clock.monotonic() < end:
@@ -272,7 +274,7 @@ def _summary(house: House) -> int:
 
 def compare(house: House) -> Verdict:
     """Judge a house whose services have ended."""
-    answers = list(read_answers(house.answers))
+    answers = list(house.read_answers())
     last = max((answer.at_ms for answer in answers), default=0)
     store = SqliteStore(house.store, mode="read")
     try:
@@ -297,6 +299,7 @@ def billed_quantities(house: House) -> dict[str, Quantity]:
     finally:
         database.close()
     known = {profile.index.quantity for profile in load_profiles().values()}
+    known |= {profile.index for profile in load_mqtt_profiles().values()}
     return {meter: facts.quantity for meter, facts in meters.items() if facts.quantity in known}
 
 

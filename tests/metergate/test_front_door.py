@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from gateway.plan import parse_plan
+from gateway.profile_mqtt import FOLDER
 from metergate import settings
-from metergate.__main__ import app
+from metergate.__main__ import build
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEADER = "meter_id,medium,gateway,bus,host,port,address,profile,interval_s"
@@ -134,3 +136,20 @@ def test_every_command_helps_with_an_example(command: str) -> None:
     result = call(*words)
     assert result.exit_code == 0
     assert "Example: metergate" in result.output
+
+
+def test_meters_that_send_by_mqtt_go_from_the_books_into_the_plan(tmp_path: Path) -> None:
+    header = "meter_id,medium,gateway,bus,bus_kind,address,profile,interval_s"
+    lora = "G-1,gas,gw-1,lorawan,mqtt,0004A30B001C0530,ugm-chirpstack,3600"
+    node = 'G-2,gas,gw-1,sparkplug,mqtt,"gas/gw ""1""/fc-1",sparkplug-flow-computer,60'
+    result = call("import", "meters", write(tmp_path / "meters.csv", f"{header}\n{lora}\n{node}\n"))
+    assert result.exit_code == 0, result.stderr
+    made = call("plan", "gw-1").stdout
+    assert "[[bus]]" not in made
+    pushed = {m.meter: m for bus in parse_plan(made, {}, name="made").mqtt for m in bus.meters.values()}
+    assert pushed["G-1"].device == "0004A30B001C0530"
+    assert pushed["G-1"].interval_s == 3600
+    assert pushed["G-2"].device == 'gas/gw "1"/fc-1'
+    answer = call("check", write(tmp_path / "plan.toml", made), FOLDER / "wmbus-gas.toml").stderr
+    assert "a sound plan, gateway gw-1, 2 meters on 2 buses" in answer
+    assert "a sound MQTT profile, gas, 1 golden messages read as they say" in answer
