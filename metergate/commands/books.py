@@ -11,6 +11,7 @@ from gateway.plan import Plan, parse_plan
 from gateway.profile_mqtt import load_mqtt_profiles
 from gateway.profiles import load_profiles
 from metergate.console import EXIT_FAILED, emit, errors_as_words, say
+from metergate.running import ConfigOption
 from metergate.settings import load_settings
 from metering.errors import RegistryError, SettingsError
 from metering.quantities import Quantity
@@ -18,7 +19,6 @@ from metering.settings import nearest
 from registry.books import ImportResult, gateways, import_meters, polled_meters
 from registry.database import Database
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file; defaults when not given.")]
 _ENCODINGS: Final = ("utf-8-sig", "gbk")
 _SHOWN: Final = 20
 

@@ -1,102 +1,22 @@
-"""`metergate gateway | ingest | api | all`: each service built from the settings file, ended cleanly by SIGTERM."""
+"""`metergate ingest | api | all`: the services of the office side, ended cleanly by SIGTERM."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import uvloop
 
 from api.service import run_api
-from gateway.plan import load_plan
-from gateway.profiles import load_profiles
-from gateway.service import run_gateway
 from ingest.service import run_ingest
-from metergate.commands.books import ConfigOption
 from metergate.console import errors_as_words, say
-from metergate.logs import configure
-from metergate.settings import Settings, load_settings
+from metergate.running import ConfigOption, prepare, registry, run
+from metergate.settings import load_settings
 from metergate.stores import make_store
-from metergate.supervisor import Service, Supervisor, die_with_parent
+from metergate.supervisor import Service, Supervisor
 from metergate.systemd import Notifier
 from metering.clock import SystemClock
-from registry.database import Database
-
-Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
-
-
-def _run(work: Work, notifier: Notifier | None = None) -> None:
-    """Run until the work ends or SIGTERM or Ctrl-C sets its stop event; tell systemd, where it started us.
-
-    notifier: given by a service that says itself when it is ready. The others are ready when they run: they wait for
-    broker, store and registry by themselves, and /readyz tells for which.
-    """
-    manager = notifier or Notifier.from_environment()
-
-    async def main() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def end() -> None:
-            manager.stopping()
-            stop.set()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, end)
-        beating = asyncio.create_task(manager.keep_alive(SystemClock()))
-        if notifier is None:
-            manager.ready()
-        try:
-            await work(stop)
-        finally:
-            beating.cancel()
-
-    die_with_parent()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
-
-
-def _prepare(config: Path | None, service: str) -> Settings:
-    settings = load_settings(config)
-    configure(settings.log, service)
-    return settings
-
-
-def _registry(settings: Settings) -> Database:
-    database = Database(settings.registry.url)
-    database.upgrade()
-    return database
-
-
-def gateway(
-    config: ConfigOption = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="Plan file; instead of the one in the settings.")
-    ] = None,
-) -> None:
-    """Read meters by the plan, keep every reading on this disk, and hand it on until ingest has it.
-
-    Example: metergate gateway --config metergate.toml --plan plan.toml
-    """
-    with errors_as_words():
-        settings = _prepare(config, "gateway")
-        checked = load_plan(plan or settings.gateway.plan, load_profiles())
-        clock = SystemClock()
-        _run(
-            lambda stop: run_gateway(
-                settings.gateway,
-                checked,
-                broker=settings.broker,
-                field_broker=settings.field_broker,
-                clock=clock,
-                stop=stop,
-            )
-        )
 
 
 def ingest(config: ConfigOption = None) -> None:
@@ -105,11 +25,11 @@ def ingest(config: ConfigOption = None) -> None:
     Example: metergate ingest --config metergate.toml
     """
     with errors_as_words():
-        settings = _prepare(config, "ingest")
-        with contextlib.closing(_registry(settings)) as database:
+        settings = prepare(config, "ingest")
+        with registry(settings) as database:
             clock = SystemClock()
             store = make_store(settings.store, "write", clock)
-            _run(
+            run(
                 lambda stop: run_ingest(
                     settings.ingest, broker=settings.broker, database=database, store=store, clock=clock, stop=stop
                 )
@@ -122,12 +42,12 @@ def api(config: ConfigOption = None) -> None:
     Example: metergate api --config metergate.toml
     """
     with errors_as_words():
-        settings = _prepare(config, "api")
-        with contextlib.closing(_registry(settings)) as database:
+        settings = prepare(config, "api")
+        with registry(settings) as database:
             clock = SystemClock()
             store = make_store(settings.store, "read", clock)
             notifier = Notifier.from_environment()
-            _run(
+            run(
                 lambda stop: run_api(
                     settings.api,
                     database=database,
@@ -165,4 +85,4 @@ def all_services(
             finally:
                 await supervisor.stop()
 
-        _run(work)
+        run(work)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from gateway.bus_budget import budgets
 from gateway.plan import Plan, PlanFile, make_plan, parse_plan
 from gateway.profiles import load_profiles
-from metergate.__main__ import app
+from metergate.__main__ import build
 from metering.errors import SettingsError
 
 PROFILES = load_profiles()
@@ -105,10 +105,10 @@ def test_check_refuses_a_plan_that_is_too_dense(tmp_path: Path) -> None:
     )
     path = tmp_path / "plan.toml"
     path.write_text(f'gateway = "g"\n{BUS}{meters}')
-    refused = CliRunner().invoke(app, ["check", str(path)])
+    refused = CliRunner().invoke(build(), ["check", str(path)])
     assert refused.exit_code == 2
     assert 'plan.toml: bus "b" at 9600 8N1: 32 meters' in refused.stderr
     path.write_text(f'gateway = "g"\n{BUS}{meters}'.replace("interval_s = 2\n", "interval_s = 20\n"))
-    taken = CliRunner().invoke(app, ["check", str(path)])
+    taken = CliRunner().invoke(build(), ["check", str(path)])
     assert taken.exit_code == 0, taken.stderr
     assert "a sweep takes" in taken.stderr

@@ -18,7 +18,7 @@ HEADER = "meter_id,medium,gateway,bus,host,port,address,profile,interval_s"
 
 
 def call(*words: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
+    return CliRunner().invoke(build(), [str(word) for word in words])
 
 
 def write(path: Path, text: str) -> Path:
