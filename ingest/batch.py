@@ -50,7 +50,7 @@ class Older(NamedTuple):
     known: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """One turn of the pipeline.
 

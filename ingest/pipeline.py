@@ -108,6 +108,7 @@ class Pipeline:
         self._checking = asyncio.Lock()  # whoever needs several of the three takes them in this order
         self._storing = asyncio.Lock()
         self._recording = asyncio.Lock()
+        self._unwritten: list[Batch] = []  # checked, and not in the store yet
         self._committed: dict[tuple[str, str], Position] = {}
         self._lost: set[int] = set()
         self.holding = holding or Holding()
@@ -246,12 +247,27 @@ class Pipeline:
             await self._ask_registry(batch)
         if batch.older:
             keys = [(older.reading.meter, older.reading.read_at) for older in batch.older]
-            self.checker.resolve(batch, await self._in_store(lambda: self._store.get(keys)))
+            ahead = self._on_their_way(set(keys))
+            self.checker.resolve(batch, await self._in_store(lambda: self._store.get(keys)) | ahead)
         self.checker.distrust_reused(batch)
+        self._unwritten.append(batch)
         self.checker.positions.update({(p.gateway, p.epoch): p for p in batch.positions()})
         return batch
 
+    def _on_their_way(self, keys: Collection[Key]) -> dict[Key, Reading]:
+        """Return readings of batches that were checked before and are not in the store yet: they count as held."""
+        return {
+            key: reading
+            for batch in self._unwritten
+            for reading in batch.writes()
+            if (key := (reading.meter, reading.read_at)) in keys
+        }
+
     async def _write(self, batch: Batch) -> None:
+        await self._store_rows(batch)
+        self._unwritten.remove(batch)
+
+    async def _store_rows(self, batch: Batch) -> None:
         writes = batch.writes()
         if not writes:
             return

@@ -420,6 +420,43 @@ def test_nothing_is_acknowledged_while_the_store_is_away_and_everything_afterwar
     house.run(scenario)
 
 
+@pytest.mark.parametrize("read_at", [NOW + 1, NOW - 5])
+def test_a_differing_value_of_the_next_batch_never_overwrites_one_on_its_way(tmp_path: Path, read_at: int) -> None:
+    """The first batch cannot be written yet while the second is checked: the store does not know the key so far."""
+    away = {"write": True, "count": 0}
+
+    class Moody:
+        def __init__(self, store: ReadingStore) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            if away.get(name):
+                away["count"] += 1
+                raise StoreError("cannot be written now")
+            return getattr(self._store, name)
+
+    house = House(tmp_path, wrap=Moody)
+
+    async def scenario() -> None:
+        away["write"] = False
+        await house.pipeline.cycle([up(1, [reading("M1", NOW, 1)])])
+        away["write"] = True
+        first = asyncio.create_task(house.pipeline.cycle([up(2, [reading("M1", read_at, 5)])]))
+        while not away["count"]:
+            await house.clock.advance(0)
+        second = asyncio.create_task(house.pipeline.cycle([up(3, [reading("M1", read_at, 6)])]))
+        for _ in range(5):
+            await house.clock.advance(1.0)
+        away["write"] = False
+        while not (first.done() and second.done()):
+            await house.clock.advance(6.0)
+        await asyncio.gather(first, second)
+        assert house.stored() == {("M1", NOW): {"volume": 1}, ("M1", read_at): {"volume": 5}}
+        assert house.quarantine() == [("gw-1", "conflict", 3)]
+
+    house.run(scenario)
+
+
 def test_nothing_is_acknowledged_while_the_registry_is_away(house: House) -> None:
     async def scenario() -> None:
         real, calls = house.database.begin, []
