@@ -155,6 +155,7 @@ class MqttMeters:
             await self._commit(batch)
             for delivery in deliveries:
                 delivery.ack()
+            self.rows.counters["acknowledged"] += len(deliveries)
             for group, edge in batch.rebirths:
                 self._ask_rebirth(group, edge)
 

@@ -51,7 +51,7 @@ class RowMaker:
         self.counters = dict.fromkeys(
             (
                 "messages", "readings", "historical", "notices", "broken", "unknown", "stray", "retained", "repeats",
-                "redelivered", "gaps", "missing", "arrival_times", "rebirths",
+                "redelivered", "acknowledged", "gaps", "missing", "arrival_times", "rebirths",
             ),
             0,
         )  # fmt: skip

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from gateway.drivers.mqtt_memory import MqttMemory
 from gateway.drivers.mqtt_meters import MqttMeters
@@ -58,11 +59,18 @@ class Kept:
         return {(row.meter, row.read_at) for row in self.readings}
 
 
-def make_driver(folder: Path, buses: tuple[MqttBus, ...], port: int, kept: Kept, clock: Clock = CLOCK) -> MqttMeters:
+def make_driver(
+    folder: Path,
+    buses: tuple[MqttBus, ...],
+    port: int,
+    kept: Kept,
+    clock: Clock = CLOCK,
+    protocol: Literal["auto", "5", "3.1.1"] = "auto",
+) -> MqttMeters:
     stamps: dict[str, MeterStamps] = {}
     return MqttMeters(
         buses,
-        BrokerSettings(port=port),
+        BrokerSettings(port=port, protocol=protocol),
         client_id="metergate-gw-1",
         receive_maximum=50,
         session_expiry_s=3600,
@@ -75,10 +83,14 @@ def make_driver(folder: Path, buses: tuple[MqttBus, ...], port: int, kept: Kept,
 
 @contextlib.asynccontextmanager
 async def running_driver(
-    folder: Path, buses: tuple[MqttBus, ...], port: int, kept: Kept
+    folder: Path,
+    buses: tuple[MqttBus, ...],
+    port: int,
+    kept: Kept,
+    protocol: Literal["auto", "5", "3.1.1"] = "auto",
 ) -> AsyncIterator[MqttMeters]:
     """Run a driver until the block ends."""
-    driver = make_driver(folder, buses, port, kept)
+    driver = make_driver(folder, buses, port, kept, protocol=protocol)
     async with running(driver.run()):
         await until(lambda: driver.session.connected, "the driver connects")
         yield driver
