@@ -28,7 +28,8 @@ MASTERS: Final[dict[type, MakeMaster]] = {
 }
 """Who puts which question."""
 
-_IDLE_GAP_S: Final = 0.04
+_IDLE_GAP_S: Final = 0.1
+"""DL/T 645 allows a meter 0.5 s between two bytes; seen are pauses of adapters, up to some tens of milliseconds."""
 _IDLE_GAP_TCP_S: Final = 0.2
 """Boxes hold bytes back to fill a packet."""
 

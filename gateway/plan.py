@@ -81,7 +81,7 @@ class BusFile(SettingsModel):
         "auto", description="Whether the adapter hears what it sends; auto takes off what is repeated exactly."
     )
     idle_gap_s: float | None = Field(
-        None, ge=0.002, le=5, description="Silence in seconds that ends a broken frame; 0.04, over TCP 0.2."
+        None, ge=0.002, le=5, description="Silence in seconds that ends a broken frame; 0.1, over TCP 0.2."
     )
     turnaround_s: float = Field(
         0.05, ge=0, le=10, description="Seconds that meters usually take to answer; for the bus planner."

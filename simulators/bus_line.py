@@ -82,6 +82,7 @@ class BusLine:
         self._char_s = settings.char_s if settings.pace else 0.0
         self._heard_until = 0.0
         self._heard_at = 0.0
+        self._heard_bytes = 0
         self._answer_end = 0.0
         self._wire = asyncio.Lock()
         self._busy: dict[str, asyncio.Lock] = {}
@@ -95,6 +96,7 @@ class BusLine:
                 speaker.splitter.flush()
         self._note_request(now)
         self._heard_at = now
+        self._heard_bytes += len(data)
         self._heard_until = max(now, self._heard_until) + len(data) * self._char_s
         if self.settings.echo:
             self.write(data)
@@ -134,7 +136,7 @@ class BusLine:
             frame, outcome = self._spoil(speaker, spoken, fault)
             index = spoken.index if outcome in ("ok", "late") else None
             self._log.add(now_ms, spoken.asked, index, outcome)
-            await self._send(frame, begin, len(raw))
+            await self._send(frame, begin)
 
     async def _collide(self, speaker: Speaker, meters: Sequence[BusMeter], raw: bytes) -> None:
         """Meters with one address talk at once."""
@@ -145,9 +147,9 @@ class BusLine:
         for said in spoken:
             self._log.add(now_ms, said.asked, None, "collision")
         if spoken:
-            await self._send(_mixed([said.frame for said in spoken]), begin, len(raw))
+            await self._send(_mixed([said.frame for said in spoken]), begin)
 
-    async def _send(self, frame: bytes, begin: float, asked: int) -> None:
+    async def _send(self, frame: bytes, begin: float) -> None:
         """Put bytes on the wire at its speed."""
         async with self._wire:
             start = max(begin, self._answer_end)
@@ -158,7 +160,7 @@ class BusLine:
             for stop in range(first, len(frame) + 1, piece):
                 await self._until(start + stop * self._char_s)
                 self.write(frame[max(0, stop - piece) if stop > first else 0 : stop])
-            self._note_answer(len(frame), asked, end)
+            self._note_answer(len(frame), end)
 
     def _spoil(self, speaker: Speaker, spoken: Spoken, fault: BusFaultSettings | None) -> tuple[bytes, str]:
         """Return what goes over the wire, and what the log calls it; noise before a good frame is no excuse."""
@@ -191,11 +193,12 @@ class BusLine:
             stats.waited += now - stats.ended
             stats.waits += 1
 
-    def _note_answer(self, size: int, asked: int, planned_end: float) -> None:
+    def _note_answer(self, size: int, planned_end: float) -> None:
         stats, now = self.stats, self._clock.monotonic()
         stats.answers += 1
         stats.ended = now
         stats.overshoot += max(0.0, now - planned_end)
+        asked, self._heard_bytes = self._heard_bytes, 0  # with preambles, and what was asked in vain
         stats.ideal += (asked + size + 3.5) * self._char_s + self.settings.turnaround_s
 
 

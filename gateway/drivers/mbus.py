@@ -15,15 +15,16 @@ from gateway.drivers.serial_counts import BusCounts, MeterCount
 from gateway.drivers.serial_debts import Debts
 from gateway.drivers.serial_link import SerialLink
 from gateway.protocols import mbus
-from gateway.protocols.framing import Cut
+from gateway.protocols.framing import Cut, StreamSplitter
 from gateway.protocols.mbus import Ack, ApplicationError, Collector, FixedTelegram, LongFrame, Telegram
-from gateway.protocols.mbus.link import SELECTED
+from gateway.protocols.mbus.link import ACK_BYTE, LONG_START, MAX_FRAME, SELECTED, SHORT_START, measure
 from metering.clock import Clock
 from metering.errors import FrameError, MeterError, MetergateError, NoAnswerError
 
 _LEAST_PATIENCE_S: Final = 0.2
 _ACK_TRIES: Final = 2
 _MOST_PRIMARY: Final = 250
+_LEAST_LONG: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class MbusMaster:
 
         for left in reversed(range(_ACK_TRIES if needed else 1)):
             try:
-                await self._link.ask(request, mbus.splitter(), judge, timeout_s=timeout_s, count=count)
+                await self._link.ask(request, _splitter(), judge, timeout_s=timeout_s, count=count)
             except NoAnswerError:
                 if needed and not left:
                     raise
@@ -118,7 +119,7 @@ class MbusMaster:
 
     async def _telegram(self, ask: MbusAsk, to: int, fcb: bool, timeout_s: float, count: MeterCount) -> bytes:
         judge: Callable[[bytes], bytes | None] = _Judge(self, ask, count)
-        return await self._link.ask(mbus.req_ud2(to, fcb), mbus.splitter(), judge, timeout_s=timeout_s, count=count)
+        return await self._link.ask(mbus.req_ud2(to, fcb), _splitter(), judge, timeout_s=timeout_s, count=count)
 
     def _not_mine(self, address: str, count: MeterCount) -> None:
         if self._debts.paid(address, "data"):
@@ -144,6 +145,12 @@ class _Judge:
         if ask.secondary and (found := _id_of(raw, ask.key)) is not None and not _fits(ask.secondary, found):
             raise FrameError(f"asked meter {ask.secondary}, meter {found} answered", raw, sort="foreign")
         return raw
+
+
+def _splitter() -> StreamSplitter:
+    """Return a splitter in which nothing shorter than a long frame overtakes one: values may look like a request."""
+    starts = bytes((ACK_BYTE, SHORT_START, LONG_START))
+    return StreamSplitter(measure, MAX_FRAME, starts=starts, overtake=_LEAST_LONG)
 
 
 def _id_of(raw: bytes, key: bytes | None) -> str | None:

@@ -78,7 +78,7 @@ class SerialBus:
         rng: random.Random,
         counters: dict[str, int],
         echo: Echo = "auto",
-        idle_gap_s: float = 0.04,
+        idle_gap_s: float = 0.1,
         on_up: Callable[[], None] = lambda: None,
         on_down: Callable[[MetergateError], None] = lambda error: None,
     ) -> None:
@@ -98,6 +98,7 @@ class SerialBus:
         self._busy: _Job | None = None
         self._owner: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._closing = False
         self._retry_s = 0.0
         self._retry_at = 0.0
         self._up_at = 0.0
@@ -129,7 +130,7 @@ class SerialBus:
         """Begin to open the port unless it is under way; False while a pause after a failure lasts."""
         if self.up or self._opening is not None:
             return True
-        if self._clock.monotonic() < self._retry_at:
+        if self._closing or self._clock.monotonic() < self._retry_at:
             return False
         self._opening = asyncio.get_running_loop().create_task(self._open())
         return True
@@ -177,7 +178,9 @@ class SerialBus:
                 task.cancel()
         self._opening = self._owner = None
         self.link.close()
+        self._closing = True  # who is told now must not open it again
         self._fail_waiting(ConnectError("closed", port=self.name))
+        self._closing = False
 
     def _start(self) -> None:
         if self._owner is None or self._owner.done():

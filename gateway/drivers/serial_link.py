@@ -64,7 +64,7 @@ class SerialLink:
         clock: Clock,
         counts: BusCounts,
         echo: Echo = "auto",
-        idle_gap_s: float = 0.04,
+        idle_gap_s: float = 0.1,
         on_lost: Callable[[str], None] = lambda why: None,
     ) -> None:
         self.line = line

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import termios
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ Lost = Callable[[str], None]
 
 _CHUNK: Final = 4096
 _MOST_UNSENT: Final = 65_536
+_PSEUDO: Final = "/dev/pts/"
 _PARITIES: Final[dict[Parity, str]] = {
     "none": serial.PARITY_NONE,
     "even": serial.PARITY_EVEN,
@@ -102,12 +104,9 @@ class SerialPort:
         """Open and lock the port. Raises: ConnectError."""
         self.close()
         try:
-            self._port = serial.Serial(
-                self._path, line.baud, bytesize=line.data_bits, parity=_PARITIES[line.parity],
-                stopbits=line.stop_bits, timeout=0, write_timeout=0, exclusive=True,
-            )  # fmt: skip
-        except (OSError, ValueError) as error:
-            raise ConnectError(f"cannot open: {_words(error)}", port=self._path) from None
+            self._port = _opened(self._path, self._possible(line))
+        except (OSError, ValueError, termios.error) as error:
+            raise ConnectError(f"cannot open at {line}: {_words(error)}", port=self._path) from None
         self._fd = self._port.fileno()
         self._received, self._lost = received, lost
         asyncio.get_running_loop().add_reader(self._fd, self._readable)
@@ -130,12 +129,13 @@ class SerialPort:
         """Change speed and format. Raises: TransportError."""
         if self._port is None:
             return
+        line = self._possible(line)
         try:
             self._port.baudrate = line.baud
             self._port.bytesize = line.data_bits
             self._port.parity = _PARITIES[line.parity]
             self._port.stopbits = line.stop_bits
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, termios.error) as error:
             raise TransportError(f"the port refuses {line}: {_words(error)}", port=self._path) from None
 
     def close(self) -> None:
@@ -150,6 +150,10 @@ class SerialPort:
             loop.remove_writer(self._fd)
         with suppress(OSError):
             port.close()
+
+    def _possible(self, line: Line) -> Line:
+        """A pseudo-terminal has no parity and no 7 bits; the C library objects from the second opening on."""
+        return Line(line.baud) if os.path.realpath(self._path).startswith(_PSEUDO) else line
 
     def _readable(self) -> None:
         try:
@@ -263,7 +267,14 @@ class _Wire(asyncio.Protocol):
             self.transport = None
 
 
+def _opened(path: str, line: Line) -> serial.Serial:
+    return serial.Serial(
+        path, line.baud, bytesize=line.data_bits, parity=_PARITIES[line.parity], stopbits=line.stop_bits,
+        timeout=0, write_timeout=0, exclusive=True,
+    )  # fmt: skip
+
+
 def _words(error: Exception) -> str:
     """Return what the system says, without pyserial's own wrapping of it."""
-    number = getattr(error, "errno", None)
+    number = getattr(error, "errno", None) or (error.args[0] if isinstance(error, termios.error) else None)
     return os.strerror(number) if isinstance(number, int) else str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -12,10 +13,11 @@ from gateway.drivers.iec62056 import IecAsk, IecMaster
 from gateway.drivers.mbus import MbusAsk, MbusMaster
 from gateway.drivers.modbus_rtu import ModbusRtuMaster, RtuAsk, make_rtu_ask
 from gateway.drivers.serial_port import Line
-from gateway.protocols import cjt188, dlt645
+from gateway.protocols import cjt188, dlt645, mbus
 from gateway.protocols import iec62056_21 as iec
 from gateway.protocols.modbus import Frame, encode_rtu
 from tests.gateway.drivers.contract import SUITE, Case
+from tests.gateway.drivers.scripted import Bench
 
 
 def _rtu_reply(request: bytes) -> bytes:
@@ -178,3 +180,31 @@ CASES = [
 @pytest.mark.parametrize("check", SUITE, ids=lambda check: str(check.__name__).removeprefix("assert_"))
 def test_contract(case: Case, check: Callable[[Case], None]) -> None:
     check(case)
+
+
+def _in_pieces(answer: bytes) -> list[tuple[float, bytes]]:
+    return [(0.001, answer[i : i + 1]) for i in range(len(answer))]
+
+
+def test_registers_that_look_like_a_frame_are_still_registers() -> None:
+    """The answer holds golden mo-06, a whole exception frame of the same unit with a right CRC."""
+    inside = bytes.fromhex("018302c0f1 00")
+    answer = encode_rtu(Frame(1, b"\x03\x06" + inside))
+
+    async def scenario() -> None:
+        bench = Bench({RtuAsk: ModbusRtuMaster}, lambda request: _in_pieces(answer))
+        assert await bench.read(make_rtu_ask(1, 3, 0, 3)) == inside
+
+    asyncio.run(scenario())
+
+
+def test_values_that_look_like_a_request_are_still_values() -> None:
+    """The telegram holds golden mb-13, a whole short frame with a right sum, in one of its numbers."""
+    records = bytes.fromhex("0714 1040014116000000")  # DIF 07: a 64-bit integer
+    telegram = mbus.encode_frame(mbus.LongFrame(0x08, 1, 0x78, records))
+
+    async def scenario() -> None:
+        bench = Bench({MbusAsk: MbusMaster}, lambda r: _in_pieces(b"\xe5" if r[1] == 0x40 else telegram))
+        assert await bench.read(MbusAsk(1)) == telegram
+
+    asyncio.run(scenario())

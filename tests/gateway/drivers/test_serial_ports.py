@@ -103,6 +103,21 @@ def test_a_pulled_adapter_comes_back_by_its_stable_name(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_pseudo_terminal_with_parity_is_opened_again_and_again(tmp_path: Path) -> None:
+    """It has no parity; the C library refuses that only when nothing else changes, from the second opening on."""
+
+    async def scenario() -> None:
+        farm = farm_of(SystemClock(), _bus("b", "pty", tmp_path, [AT_REST[2]], baud=2400, parity="even"))
+        async with running(farm):
+            reach = _reach(farm, "b", "pty") | {"baud": 2400, "parity": "even"}
+            plan = plan_of(reach, meters=[{**METERS[2], "bus": "b"}])
+            for _ in range(3):
+                async with linked(plan, "b") as link:
+                    assert await _index(link, plan, "W-1") == START
+
+    asyncio.run(scenario())
+
+
 def test_no_descriptor_is_left_after_many_losses(tmp_path: Path) -> None:
     async def scenario() -> None:
         farm = farm_of(SystemClock(), _bus("b", "pty", tmp_path, [AT_REST[0]]))
