@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from anomaly import judge, live
 from anomaly.days import DAY_S, local_midnight_s
 from anomaly.findings import RULES, Book, Finding, RuleInfo
-from anomaly.intervals import MISSING, Rows
+from anomaly.intervals import Rows
 from anomaly.meters import MeterTable
-from anomaly.rules import comms_loss, states
+from anomaly.register import Register
+from anomaly.rules import states
 from anomaly.shard import ALL, Shard, View
+from anomaly.silence import Silence
 from anomaly.thresholds import Thresholds
 from anomaly.verdict import Verdict
 from metering.reading import Flag
@@ -74,15 +76,13 @@ class Engine:
         self.weather = weather or {}
         self.start_s = start_s
         self.shards = self._make_shards(start_s)
-        self.home = np.zeros(len(meters), np.int32)
-        self.place = np.zeros(len(meters), np.int64)
-        for number, shard in enumerate(self.shards):
-            self.home[shard.rows], self.place[shard.rows] = number, np.arange(shard.rows.size)
         self.book = Book(
             thresholds.version,
             repeat_s=int(thresholds.number("engine.repeat_days") * DAY_S),
             spike_repeat_s=int(thresholds.number("engine.spike_repeat_days") * DAY_S),
         )
+        self.register = Register(meters, self.shards, self.book)
+        self.silence = Silence(self.register, thresholds)
         self.bad_clocks = 0
         self._bad_run = np.zeros(len(meters), np.int32)
         self._clock_marks: list[tuple[int, int]] = []
@@ -90,7 +90,6 @@ class Engine:
         self._balanced = -1
         self._parent = np.array([meters.rows.get(m.parent, -1) if m.parent else -1 for m in meters.meters], np.int64)
         self._suppliers = np.unique(self._parent[self._parent >= 0])
-        self._until = np.array([m.until_s or 2**62 for m in meters.meters], np.int64)
 
     def _make_shards(self, start_s: int) -> list[Shard]:
         keys = sorted({(meter.tz, meter.interval_s) for meter in self.meters.meters})
@@ -131,11 +130,11 @@ class Engine:
             meter, ts, micro, flags = self._without_bad_clocks(wrong, meter, ts, received, micro, flags)
         else:
             self._bad_run[meter] = 0
-        home = self.home[meter]
+        home = self.register.home[meter]
         for number, shard in enumerate(self.shards):
             part = np.flatnonzero(home == number)
             if part.size:
-                shard.grid.put(self.place[meter[part]], ts[part], micro[part], flags[part])
+                shard.grid.put(self.register.place[meter[part]], ts[part], micro[part], flags[part])
 
     def _without_bad_clocks(
         self, wrong: NDArray[np.bool_], meter: Any, ts: Any, received: Any, micro: Any, flags: Any
@@ -223,7 +222,7 @@ class Engine:
         self._clock_marks.clear()
         for number, shard in enumerate(self.shards):
             self._advance(number, shard, now_s)
-        self._comms(now_s)
+        self.silence.judge(now_s)
         if self._suppliers.size:
             self._balance(now_s)
         return self.book.changed
@@ -271,7 +270,7 @@ class Engine:
     def _late(self, shard: Shard, rows: Rows, since: Rows, now_s: int) -> None:
         """Fold the days of late meters again, withdraw what they disprove, judge the last day anew."""
         self._withdraw_events(shard, rows, since, now_s)
-        self._withdraw_silence(shard, rows, now_s)
+        self.silence.withdraw(shard, rows, now_s)
         first = np.maximum((since - 1) // shard.per_day, shard.first_day)
         for day in range(int(first.min()), shard.day + 1):
             part = rows[first <= day]
@@ -326,7 +325,7 @@ class Engine:
         at = shard.day_start_s(day + 1)
         for rule in DAILY_RULES:
             if rule in verdicts:
-                self._apply(shard, rule, numbers, verdicts[rule], at, now_s)
+                self.register.apply(shard, rule, numbers, verdicts[rule], at, now_s)
 
     def _excluded(self, shard: Shard, day: int, rows: Any) -> NDArray[np.bool_]:
         bits = shard.flags(day * shard.per_day + 1, (day + 1) * shard.per_day + 1, rows)
@@ -338,23 +337,23 @@ class Engine:
         if shard.hourly:
             hour = slot // shard.per_hour * shard.per_hour
             everyone = np.arange(shard.rows.size)
-            self._apply(shard, "burst", everyone, live.burst_verdict(shard, hour), at, now_s)
-        fell = np.array(sorted(self._fell[number] | self._open_rows(shard, "reverse_flow")), np.int64)
+            self.register.apply(shard, "burst", everyone, live.burst_verdict(shard, hour), at, now_s)
+        fell = np.array(sorted(self._fell[number] | self.register.open_rows(shard, "reverse_flow")), np.int64)
         if fell.size:
             verdict = live.reverse_verdict(shard, slot, fell)
-            self._apply(shard, "reverse_flow", fell, verdict, at, now_s)
+            self.register.apply(shard, "reverse_flow", fell, verdict, at, now_s)
             self._fell[number] -= set(fell[~verdict.hold].tolist())
         bits = shard.grid.flags[slot - shard.grid.first]
         barred = ~shard.table.commissioned | ((bits & Flag.VALVE_CLOSED) > 0)
         self._some(shard, "unauthorised", barred, slot, now_s, live.unauthorised_verdict)
         marked = np.flatnonzero(bits & (Flag.MAGNET | Flag.COVER | Flag.LOW_BATTERY | Flag.VALVE_CLOSED))
         others = set[int]().union(
-            *(self._open_rows(shard, rule) for rule in ("tamper_flags", "low_battery", "valve"))
+            *(self.register.open_rows(shard, rule) for rule in ("tamper_flags", "low_battery", "valve"))
         )
         rows = np.array(sorted(set(marked.tolist()) | others), np.int64)
         if rows.size:
             for rule, verdict in live.flag_verdicts(shard, slot, rows).items():
-                self._apply(shard, rule, rows, verdict, at, now_s)
+                self.register.apply(shard, rule, rows, verdict, at, now_s)
 
     def _some(
         self,
@@ -365,54 +364,10 @@ class Engine:
         now_s: int,
         judge_rows: Callable[[Shard, int, Rows], Verdict],
     ) -> None:
-        rows = np.array(sorted(set(np.flatnonzero(mask).tolist()) | self._open_rows(shard, rule)), np.int64)
+        rows = np.array(sorted(set(np.flatnonzero(mask).tolist()) | self.register.open_rows(shard, rule)), np.int64)
         if rows.size:
             verdict = judge_rows(shard, slot, rows)
-            self._apply(shard, rule, rows, verdict, int(shard.grid.time_of(slot)), now_s)
-
-    def _open_rows(self, shard: Shard, rule: str) -> set[int]:
-        number = self.shards.index(shard)
-        return {int(self.place[row]) for row in self.book.by_rule[rule] if self.home[row] == number}
-
-    def _apply(
-        self,
-        shard: Shard,
-        rule: str,
-        rows: Rows,
-        verdict: Verdict,
-        at_s: int,
-        now_s: int,
-        *,
-        slots: Rows | None = None,
-    ) -> None:
-        """Turn flags into findings: open, hold, clear with hysteresis."""
-        info = RULES[rule]
-        if self.book.by_rule[rule]:
-            local = np.full(shard.rows.size, -1, np.int64)
-            local[rows] = np.arange(rows.size)
-            number = self.shards.index(shard)
-            for finding in self.book.open_of(rule):
-                i = local[self.place[finding.row]] if self.home[finding.row] == number else -1
-                if i >= 0:
-                    self._keep(finding, info, bool(verdict.hold[i]), at_s, now_s)
-        for i in np.flatnonzero(verdict.on).tolist():
-            row = int(shard.rows[rows[i]])
-            self.book.raise_(
-                info,
-                row,
-                self.meters.meters[row].meter_id,
-                started_s=at_s - int(float(verdict.back_h[i]) * 3600),
-                at_s=at_s,
-                now_s=now_s,
-                evidence=verdict.proof(i),
-                slot=-1 if slots is None else int(slots[i]),
-            )
-
-    def _keep(self, finding: Finding, info: RuleInfo, holds: bool, at_s: int, now_s: int) -> None:
-        if holds:
-            finding.held_s = max(finding.held_s, at_s)
-        elif at_s - finding.held_s >= info.clear_h * 3600:
-            self.book.clear(finding, now_s)
+            self.register.apply(shard, rule, rows, verdict, int(shard.grid.time_of(slot)), now_s)
 
     # --- supply balance --------------------------------------------------------------------------------------------
 
@@ -430,85 +385,16 @@ class Engine:
         limit = self.thresholds.number("supply_balance.max_loss")
         verdict = states.supply_balance(total[rows], sums[rows], known[rows], max_loss=limit)
         for number, shard in enumerate(self.shards):
-            own = np.flatnonzero(self.home[rows] == number)
+            own = np.flatnonzero(self.register.home[rows] == number)
             if own.size:
-                self._apply(
+                self.register.apply(
                     shard,
                     "supply_balance",
-                    self.place[rows[own]],
+                    self.register.place[rows[own]],
                     verdict.take(own),
                     shard.day_start_s(day + 1),
                     now_s,
                 )
-
-    # --- silence ---------------------------------------------------------------------------------------------------
-
-    def _comms(self, now_s: int) -> None:
-        """Communication loss, and parents that are quiet as a whole."""
-        silent = np.full(len(self.meters), np.nan)
-        watched = np.zeros(len(self.meters), bool)
-        for shard in self.shards:
-            front = shard.grid.frontier
-            silent[shard.rows] = (front - shard.grid.seen) * shard.slot_s / 3600.0
-            watched[shard.rows] = (shard.grid.seen >= 0) & (shard.grid.time_of(front) < self._until[shard.rows])
-        silent = np.where(watched, silent, 0.0)
-        down = self._outages(silent, watched, now_s)
-        for shard in self.shards:
-            name = "comms_loss.min_hours" + ("_daily" if shard.slot_s >= DAY_S else "")
-            limit = shard.values(name, shard.date_of(max(shard.day, 0)))
-            verdict = comms_loss.comms_loss(silent[shard.rows], min_hours=limit)
-            verdict.on &= ~down[shard.rows]
-            at = int(shard.grid.time_of(shard.grid.frontier))
-            self._apply(shard, "comms_loss", np.arange(shard.rows.size), verdict, at, now_s, slots=shard.grid.seen)
-
-    def _outages(self, silent: NDArray[Any], watched: NDArray[np.bool_], now_s: int) -> NDArray[np.bool_]:
-        """True for meters of a district that is quiet as a whole; the district gets the finding."""
-        down = np.zeros(len(self.meters), bool)
-        inside = np.flatnonzero(watched & (self.meters.interval_s <= 3600))
-        if len(self.meters.districts) < 2 or not inside.size:
-            return down
-        number, group = self.thresholds.number, self.meters.district[inside]
-        down[inside] = comms_loss.outage(
-            silent[inside],
-            group,
-            min_hours=number("outage.min_hours"),
-            min_share=number("outage.min_share"),
-            fewest_meters=int(number("outage.fewest_meters")),
-        )
-        self._name_outages(down, silent, now_s)
-        return down
-
-    def _name_outages(self, down: NDArray[np.bool_], silent: NDArray[Any], now_s: int) -> None:
-        """Open and clear the findings of districts; their row is -1 for the first district, -2 for the second, …"""
-        quiet = set(np.unique(self.meters.district[down]).tolist())
-        for finding in self.book.open_of("outage"):
-            if -1 - finding.row not in quiet:
-                self.book.clear(finding, now_s)
-        for district in quiet:
-            members = down & (self.meters.district == district)
-            hours = float(silent[members].max())
-            self.book.raise_(
-                RULES["outage"],
-                -1 - district,
-                self.meters.districts[district],
-                started_s=now_s - int(hours * 3600),
-                at_s=now_s,
-                now_s=now_s,
-                evidence={"meters": int(np.count_nonzero(members)), "silent_h": hours},
-            )
-
-    def _withdraw_silence(self, shard: Shard, rows: Rows, now_s: int) -> None:
-        """A loss whose gap late data have filled never was one."""
-        grid, fleet = shard.grid, dict(zip(shard.rows[rows].tolist(), rows.tolist(), strict=True))
-        for finding in self.book.open_among(fleet):
-            last = (finding.at_s - grid.shape.origin_s) // shard.slot_s
-            if finding.kind != "comms_loss" or finding.slot < grid.first or last <= finding.slot:
-                continue
-            row = fleet[finding.row]
-            cells = grid.raw[finding.slot - grid.first : last + 1 - grid.first, row]
-            gaps = np.diff(np.concatenate([np.flatnonzero(cells != MISSING), [last - finding.slot]]))
-            if gaps.max(initial=0) < 0.75 * (last - finding.slot):
-                self.book.withdraw(finding, now_s)
 
 
 DAILY_RULES: Final = (

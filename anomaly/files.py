@@ -6,33 +6,28 @@ Every fault is a message with file, line and column; nothing is skipped in silen
 
 from __future__ import annotations
 
-import codecs
-import gzip
-import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no types
 import pyarrow.compute as pc  # type: ignore[import-untyped]  # as above
-import pyarrow.csv as pcsv  # type: ignore[import-untyped]  # as above
-import pyarrow.parquet as pq  # type: ignore[import-untyped]  # as above
 from numpy.typing import NDArray
 
+from anomaly.days import local_midnight_s
 from anomaly.findings import Finding
 from anomaly.meters import CLASSES, DEFAULT_QMAX, MEDIA, OTHER_CLASS, Meter, MeterTable
+from anomaly.tables import Faults, batches, whole_table
 from metering.clock import parse_rfc3339
 from metering.errors import SettingsError
 from metering.quantities import to_micro
 
 FLAG_BITS: Final = {"VALVE_CLOSED": 1, "MAG": 2, "COVER": 4, "LOWBAT": 8, "CLOCK": 16}
 """Words of the column `flags` and their bits; the bits are those of `metering.reading.Flag`."""
-MOST_FAULTS: Final = 20
-BLOCK_BYTES: Final = 16 * 1024 * 1024
 _READING_COLUMNS: Final = ("meter_id", "ts", "received_at", "index", "flags")
 
 
@@ -62,23 +57,6 @@ class Readings:
         )
 
 
-class _Faults:
-    """Collects faults of one file and stops reading when there are many."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.lines = path, list[str]()
-
-    def add(self, line: int, column: str, why: str) -> None:
-        self.lines.append(f"{self.path}: line {line}, column {column}: {why}")
-        if len(self.lines) >= MOST_FAULTS:
-            self.lines.append(f"{self.path}: … and perhaps more; reading stopped here")
-            raise SettingsError(self.lines)
-
-    def finish(self) -> None:
-        if self.lines:
-            raise SettingsError(self.lines)
-
-
 # --- meters -------------------------------------------------------------------------------------------------------
 
 
@@ -87,10 +65,10 @@ def read_meters(path: Path) -> tuple[MeterTable, list[str]]:
 
     Raises: SettingsError with line and column for every fault.
     """
-    table = _whole(path, ())
+    table = whole_table(path, ())
     if "meter_id" not in table.column_names:
         raise SettingsError(f"{path}: line 1: column meter_id is missing (found: {', '.join(table.column_names)})")
-    faults, warnings = _Faults(path), list[str]()
+    faults, warnings = Faults(path), list[str]()
     wanted = ("medium", "customer_class", "index_digits", "resolution", "interval_s", "qmax_per_h", "commission_date")
     absent = [name for name in wanted if name not in table.column_names]
     if absent:
@@ -113,7 +91,7 @@ def read_meters(path: Path) -> tuple[MeterTable, list[str]]:
     return MeterTable(meters), warnings
 
 
-def _meter(row: dict[str, str], line: int, faults: _Faults, warnings: list[str]) -> Meter | None:
+def _meter(row: dict[str, str], line: int, faults: Faults, warnings: list[str]) -> Meter | None:
     before = len(faults.lines)
     if not row["meter_id"]:
         faults.add(line, "meter_id", "empty")
@@ -135,6 +113,11 @@ def _meter(row: dict[str, str], line: int, faults: _Faults, warnings: list[str])
         faults.add(line, "interval_s", f"{interval} s does not divide a day")
     qmax = _micro(row, "qmax_per_h", str(DEFAULT_QMAX[medium]), line, faults)
     replaced = _time(row.get("replaced_at", ""), "replaced_at", line, faults)
+    tz = row.get("tz") or "Asia/Shanghai"
+    try:
+        local_midnight_s(0, tz)
+    except ValueError as error:
+        faults.add(line, "tz", str(error))
     if len(faults.lines) > before:
         return None
     return Meter(
@@ -146,7 +129,7 @@ def _meter(row: dict[str, str], line: int, faults: _Faults, warnings: list[str])
         resolution,
         interval,
         qmax,
-        row.get("tz") or "Asia/Shanghai",
+        tz,
         row.get("district", ""),
         "commission_date" not in row or bool(row["commission_date"]),
         replaced,
@@ -155,7 +138,7 @@ def _meter(row: dict[str, str], line: int, faults: _Faults, warnings: list[str])
     )
 
 
-def _number(row: dict[str, str], name: str, default: str, line: int, faults: _Faults, *, low: int, high: int) -> int:
+def _number(row: dict[str, str], name: str, default: str, line: int, faults: Faults, *, low: int, high: int) -> int:
     text = row.get(name) or default
     try:
         value = int(float(text))
@@ -167,7 +150,7 @@ def _number(row: dict[str, str], name: str, default: str, line: int, faults: _Fa
     return value
 
 
-def _micro(row: dict[str, str], name: str, default: str, line: int, faults: _Faults) -> int:
+def _micro(row: dict[str, str], name: str, default: str, line: int, faults: Faults) -> int:
     text = row.get(name) or default
     try:
         value = to_micro(text)
@@ -180,7 +163,7 @@ def _micro(row: dict[str, str], name: str, default: str, line: int, faults: _Fau
     return value
 
 
-def _time(text: str, name: str, line: int, faults: _Faults) -> int:
+def _time(text: str, name: str, line: int, faults: Faults) -> int:
     if not text:
         return 0
     try:
@@ -199,8 +182,8 @@ def read_readings(path: Path, meters: MeterTable) -> Readings:
     Raises: SettingsError with line and column.
     """
     names = pa.array([m.meter_id for m in meters.meters], pa.string())
-    faults, blocks, unknown, line = _Faults(path), list[Readings](), 0, 2
-    for batch in _batches(path, _READING_COLUMNS):
+    faults, blocks, unknown, line = Faults(path), list[Readings](), 0, 2
+    for batch in batches(path, _READING_COLUMNS):
         for column in ("meter_id", "ts", "index"):
             if column not in batch.schema.names:
                 found = ", ".join(batch.schema.names)
@@ -231,7 +214,7 @@ def joined(parts: list[Readings]) -> Readings:
     )
 
 
-def _block(batch: pa.RecordBatch, names: pa.Array, line: int, faults: _Faults) -> Readings:
+def _block(batch: pa.RecordBatch, names: pa.Array, line: int, faults: Faults) -> Readings:
     columns = {name: batch.column(name) for name in batch.schema.names}
     ids = columns["meter_id"].cast(pa.string())
     meter = pc.fill_null(pc.index_in(pc.utf8_trim_whitespace(ids), names), -1)
@@ -245,7 +228,7 @@ def _block(batch: pa.RecordBatch, names: pa.Array, line: int, faults: _Faults) -
 
 
 def _times(
-    column: pa.Array, name: str, line: int, faults: _Faults, *, empty_is: NDArray[np.int64] | None = None
+    column: pa.Array, name: str, line: int, faults: Faults, *, empty_is: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
     """[s since 1970]; texts need an offset, Parquet timestamps without a zone are UTC."""
     if pa.types.is_timestamp(column.type):
@@ -269,7 +252,7 @@ def _times(
 
 
 def _times_slowly(
-    text: pa.Array, name: str, line: int, faults: _Faults, empty_is: NDArray[np.int64] | None
+    text: pa.Array, name: str, line: int, faults: Faults, empty_is: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
     out = np.zeros(len(text), np.int64)
     for i, item in enumerate(text.to_pylist()):
@@ -283,7 +266,7 @@ def _times_slowly(
     return out
 
 
-def _micros(column: pa.Array, line: int, faults: _Faults) -> NDArray[np.int64]:
+def _micros(column: pa.Array, line: int, faults: Faults) -> NDArray[np.int64]:
     """Exact 10⁻⁶ units. Texts and decimals stay exact; a float of a Parquet file is rounded to 6 decimals."""
     if pa.types.is_floating(column.type):
         values = np.asarray(column.cast(pa.float64()), np.float64)
@@ -305,7 +288,7 @@ def _micros(column: pa.Array, line: int, faults: _Faults) -> NDArray[np.int64]:
     return low.copy()
 
 
-def _micros_slowly(text: pa.Array, line: int, faults: _Faults) -> NDArray[np.int64]:
+def _micros_slowly(text: pa.Array, line: int, faults: Faults) -> NDArray[np.int64]:
     out = np.zeros(len(text), np.int64)
     for i, item in enumerate(text.to_pylist()):
         try:
@@ -316,7 +299,7 @@ def _micros_slowly(text: pa.Array, line: int, faults: _Faults) -> NDArray[np.int
     return out
 
 
-def _flags(column: pa.Array | None, rows: int, line: int, faults: _Faults) -> NDArray[np.uint8]:
+def _flags(column: pa.Array | None, rows: int, line: int, faults: Faults) -> NDArray[np.uint8]:
     out = np.zeros(rows, np.uint8)
     if column is None:
         return out
@@ -348,8 +331,8 @@ def between(rows: Readings, since: str, until: str) -> Readings:
 
 def read_weather(path: Path) -> dict[date, float]:
     """Daily mean temperature [°C] by local date (columns date, temp_avg_c). Raises: SettingsError."""
-    table = _whole(path, ())
-    faults, out = _Faults(path), dict[date, float]()
+    table = whole_table(path, ())
+    faults, out = Faults(path), dict[date, float]()
     for column in ("date", "temp_avg_c"):
         if column not in table.column_names:
             raise SettingsError(f"{path}: line 1: column {column} is missing")
@@ -360,87 +343,6 @@ def read_weather(path: Path) -> dict[date, float]:
             faults.add(number + 2, "date, temp_avg_c", str(error))
     faults.finish()
     return out
-
-
-# --- tables -------------------------------------------------------------------------------------------------------
-
-
-def _whole(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    batches = list(_batches(path, columns))
-    if not batches:
-        raise SettingsError(f"{path}: empty file")
-    return pa.Table.from_batches(batches)
-
-
-def _batches(path: Path, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    """Record batches of the columns that exist; CSV cells are texts. Raises: SettingsError."""
-    if not path.is_file():
-        raise SettingsError(f"{path}: no such file")
-    try:
-        if _head(path)[:4] == b"PAR1":
-            file = pq.ParquetFile(path)
-            there = [name for name in columns if name in file.schema_arrow.names] or None
-            yield from file.iter_batches(batch_size=500_000, columns=there)
-            return
-        with _csv_source(path) as source:
-            yield from _csv_batches(path, source, columns)
-    except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
-        raise SettingsError(f"{path}: cannot be read: {error}") from error
-
-
-def _csv_batches(path: Path, source: IO[bytes], columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    encoding = _encoding(path)
-    names = _header(path, encoding)
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise SettingsError(f"{path}: line 1: column {sorted(twice)[0]} stands twice")
-    options = pcsv.ConvertOptions(
-        column_types={name: pa.string() for name in names},
-        strings_can_be_null=False,
-        include_columns=[name for name in columns if name in names] or None,
-    )
-    reader = pcsv.open_csv(
-        source,
-        read_options=pcsv.ReadOptions(
-            block_size=BLOCK_BYTES, encoding=encoding, column_names=names, skip_rows=1, use_threads=False
-        ),
-        parse_options=pcsv.ParseOptions(newlines_in_values=False),
-        convert_options=options,
-    )
-    yield from reader
-
-
-def _csv_source(path: Path) -> IO[bytes]:
-    if _head(path)[:2] == b"\x1f\x8b":
-        return io.BufferedReader(gzip.open(path, "rb"))
-    return path.open("rb")
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4)
-
-
-def _header(path: Path, encoding: str) -> list[str]:
-    with _csv_source(path) as source:
-        line = source.readline(65_536)
-    names = line.decode(encoding, errors="replace").lstrip("\ufeff").strip().split(",")
-    return [name.strip().strip('"') for name in names]
-
-
-def _encoding(path: Path) -> str:
-    """UTF-8 when the whole first 4 MB are, else GBK (GB 18030 contains it)."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with _csv_source(path) as source:
-        try:
-            for _ in range(64):
-                block = source.read(65_536)
-                decoder.decode(block)
-                if not block:
-                    break
-        except UnicodeDecodeError:
-            return "gb18030"
-    return "utf-8"
 
 
 # --- out ----------------------------------------------------------------------------------------------------------

@@ -66,6 +66,11 @@ def test_impossible_master_data_are_named_with_line_and_column(tmp_path: Path, l
     assert word in text
 
 
+def test_time_zone_nobody_knows_is_named(tmp_path: Path):
+    path = write(tmp_path, "m.csv", HEAD + ",tz", GOOD + ",Asia/Shanghay")
+    assert "line 2, column tz: time zone 'Asia/Shanghay'" in problem(read_meters, path)
+
+
 def test_meter_that_stands_twice_is_named(tmp_path: Path):
     assert "stands in line 2 already" in problem(read_meters, write(tmp_path, "m.csv", HEAD, GOOD, GOOD))
 
