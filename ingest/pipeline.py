@@ -108,6 +108,7 @@ class Pipeline:
         self._checking = asyncio.Lock()  # whoever needs several of the three takes them in this order
         self._storing = asyncio.Lock()
         self._recording = asyncio.Lock()
+        self._flushing = asyncio.Lock()  # before the others
         self._unwritten: list[Batch] = []  # checked, and not in the store yet
         self._committed: dict[tuple[str, str], Position] = {}
         self._lost: set[int] = set()
@@ -365,23 +366,32 @@ class Pipeline:
 
     async def flush(self) -> None:
         """Write latest readings and closings, raise the recovery floor, and tell which meters changed."""
-        async with self._checking, self._storing:
-            changes, floor = self.meters.take(), self._next_floor()
-            while True:
-                if self._lost:
+        async with self._flushing:
+            if self._lost or self._next_floor() != self._floor:
+                # no batch may lie between store and memory while the floor rises or a part is forgotten
+                async with self._checking, self._storing:
+                    changes, floor = self.meters.take(), self._next_floor()
                     changes.drop(self._forget(self._lost))
                     self._lost.clear()
-                if not (changes.touched or changes.closings or floor != self._floor):
-                    break
-                try:
-                    await self._in_registry(partial(self._save, changes, floor))
-                except LeaseLostError as error:
-                    self._lost.update(error.parts)
-                    continue
-                self._floor = floor
-                self._fault("flushed")
-                break
+                    await self._save_ours(changes, floor)
+                    self._floor = floor
+            else:
+                changes = self.meters.take()
+                await self._save_ours(changes, self._floor)
         self._answers.notice(changes.touched, self._clock.now_ms())
+
+    async def _save_ours(self, changes: Changes, floor: int) -> None:
+        """Save what belongs to parts that are still ours; the others are forgotten by the next flush."""
+        while changes.touched or changes.closings or floor != self._floor:
+            try:
+                await self._in_registry(partial(self._save, changes, floor))
+            except LeaseLostError as error:
+                self._lost.update(error.parts)
+                self.holding.drop(error.parts)
+                changes.drop({meter for meter, state in self.meters.states.items() if state.part in self._lost})
+                continue
+            self._fault("flushed")
+            return
 
     def _save(self, changes: Changes, floor: int) -> None:
         with self._database.begin() as connection:
