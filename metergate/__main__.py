@@ -26,6 +26,9 @@ COMMANDS: Final = {
     "import": "books:import_app",
     "poll": "poll:poll",
     "decode": "decode:decode",
+    "solve": "solve:solve",
+    "scan": "scan:scan",
+    "bus": "bus:bus",
     "detect": "detect:detect",
     "backtest": "backtest:backtest",
 }
