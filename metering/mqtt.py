@@ -287,7 +287,8 @@ class _Link:
 
     def acknowledge_ready(self) -> None:
         """Send the acknowledgements that are due, never past a delivery that is still being worked on."""
-        if self._session._link is not self:
+        # not "is it the session's link": what a kept session held comes before SUBACK, and so may its acknowledgement
+        if self._closed or self.lost.done():
             self._unacknowledged.clear()
             return
         while self._unacknowledged and self._unacknowledged[0]._done:

@@ -139,6 +139,42 @@ def test_an_old_delivery_acknowledged_after_a_reconnect_does_nothing(broker: Bro
     run(scenario)
 
 
+def test_what_a_kept_session_held_may_be_acknowledged_before_the_subscription_is(broker: BrokerProcess) -> None:
+    """Held messages come right after CONNACK; an acknowledgement that is dropped then stalls the broker for good."""
+
+    class Quick(MqttSession):
+        def _deliver(self, delivery: Delivery) -> None:
+            super()._deliver(delivery)
+            before.append(not self.connected)
+            delivery.ack()
+
+    before: list[bool] = []
+
+    async def scenario() -> None:
+        def receiver(kind: type[MqttSession]) -> MqttSession:
+            return kind(
+                BrokerSettings(port=broker.port),
+                client_id="in",
+                clock=SystemClock(),
+                subscriptions=[("t/#", 1)],
+                receive_maximum=2,
+                session_expiry_s=60,
+            )
+
+        async with up(receiver(MqttSession)):
+            pass
+        async with up(sender := session(broker.port, "out")):
+            for number in range(10):
+                await sender.publish(f"t/{number}", b"")
+        second = receiver(Quick)
+        async with up(second):
+            found = await collect(second, 10)
+        assert [delivery.topic for delivery in found] == [f"t/{number}" for number in range(10)]
+        assert any(before), "at least the first came before SUBACK"
+
+    run(scenario)
+
+
 def test_a_denied_publish_fails_by_reason_code(tmp_path: Path) -> None:
     acl = tmp_path / "acl"
     acl.write_text("topic readwrite open/#\n")

@@ -78,7 +78,7 @@ def test_an_acknowledged_message_does_not_come_again(tmp_path: Path) -> None:
             for part in range(3):
                 async with running_driver(tmp_path, plan(*CLOCKLESS), port, kept) as driver:
                     await _say(session, range(part * 10, part * 10 + 10))
-                    await until(lambda: driver.rows.counters["acknowledged"] == 10, "all are kept")  # noqa: B023 (at once)
+                    await until(lambda: driver.rows.counters["acknowledged"] == 10, "all are kept")
         assert _indexes(kept) == list(range(30))
         assert driver.rows.counters["redelivered"] == 0
 
