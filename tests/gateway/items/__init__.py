@@ -1,0 +1,1 @@
+"""Meters that name their data."""
