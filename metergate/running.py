@@ -14,7 +14,6 @@ import uvloop
 
 from metergate.logs import configure
 from metergate.settings import Settings, load_settings
-from metergate.supervisor import die_with_parent
 from metergate.systemd import Notifier
 from metering.clock import SystemClock
 
@@ -51,7 +50,6 @@ def run(work: Work, notifier: Notifier | None = None) -> None:
         finally:
             beating.cancel()
 
-    die_with_parent()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from metergate.child import PARENT
 from metering.clock import Clock
 from metering.errors import MetergateError
 
@@ -86,13 +87,14 @@ class Supervisor:
                 self._children[service.name] = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
+                    "metergate.child",
                     service.module,
                     *service.args,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     process_group=0,  # Ctrl-C at the terminal reaches us alone; we end the children in order
-                    env=os.environ | {"METERGATE_PARENT": str(os.getpid())},
+                    env=os.environ | {PARENT: str(os.getpid())},
                 )
             except OSError as error:
                 raise MetergateError(f"{service.name} cannot be started: {error}") from error
@@ -120,16 +122,3 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
             await child.wait()
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when the supervisor that started it dies (Linux; elsewhere nothing)."""
-    parent = os.environ.pop("METERGATE_PARENT", "")
-    if not parent or not sys.platform.startswith("linux"):
-        return
-    import ctypes  # only here: nothing else speaks to the C library
-
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it died before we asked
-        os.kill(os.getpid(), signal.SIGTERM)
