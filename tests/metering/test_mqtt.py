@@ -44,7 +44,7 @@ async def up(*sessions: MqttSession) -> Any:
 
 async def until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
     async with asyncio.timeout(deadline_s):
-        while not condition():  # noqa: ASYNC110 (conditions of foreign processes have no event)
+        while not condition():
             await asyncio.sleep(0.01)
 
 
