@@ -8,8 +8,8 @@ meaning: `classify` for one step, `classify_many` for numpy int64 arrays; a test
 
 A step that flow cannot explain is never booked at once: without the following index it is PENDING ("hold until
 confirmed"); with it, it is a TRANSIENT (the next index goes back to the old level: one bad value) or a change of
-level, which is then named RESET, EXCHANGE, UNIT_CHANGE or OVER_RANGE. A large step that flow could explain is believed
-unless the next index takes it back.
+level, which is then named RESET, EXCHANGE, UNIT_CHANGE or OVER_RANGE. A large step that flow could explain is
+believed unless the next index takes it back.
 """
 
 from __future__ import annotations
@@ -74,9 +74,10 @@ class StepLimits:
 
     capacity: [micro] the index at which the counter is 0 again (10^digits). resolution: [micro] one count of the
     last digit sent. max_flow: [micro/h] what counts as possible flow (Qmax times a margin). jitter: [micro] largest
-    fall that is rounding. sure_flow: [micro/h] up to here a step is believed without the next index. reverse_hours: [h] a fall is believed as reverse flow up to max_flow times this time.
-    small: [micro] a level at or below this after a fall is a RESET. scale_tolerance: share of `before` by which a
-    level may miss the exact power of ten and still be a UNIT_CHANGE.
+    fall that is rounding. sure_flow: [micro/h] up to here a step is believed without the next index.
+    reverse_hours: [h] a fall is believed as reverse flow up to max_flow times this time. small: [micro] a level at or
+    below this after a fall is a RESET. scale_tolerance: share of `before` by which a level may miss the exact power
+    of ten and still be a UNIT_CHANGE.
     """
 
     capacity: int
@@ -361,7 +362,9 @@ def large_many(before: Ints, after: Ints, elapsed_s: Ints, limits: LimitArrays, 
     """True for rollovers and for large steps: believed only when the next index does not take them back."""
     believed = limits.sure_flow * np.minimum(elapsed_s, YEAR_S) // 3600 + 2 * limits.resolution
     large: NDArray[np.bool_] = np.abs(after - before) > believed
-    return (large & ((codes == Step.FORWARD) | (codes == Step.REVERSE))) | (codes == Step.ROLLOVER)
+    plain: NDArray[np.bool_] = (codes == Step.FORWARD) | (codes == Step.REVERSE)
+    rollover: NDArray[np.bool_] = codes == Step.ROLLOVER
+    return np.logical_or(np.logical_and(large, plain), rollover)
 
 
 def goes_on(codes: Codes) -> NDArray[np.bool_]:

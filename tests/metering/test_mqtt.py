@@ -317,15 +317,15 @@ def test_topics_come_and_go_on_a_living_link_and_stay_so_after_a_reconnect(
         async with up(receiver, sender):
             receiver.subscribe([("a", 1), ("b", 1), ("end", 1)])
             await until(lambda: len(receiver.subscriptions) == 3)
-            while await heard("a", "b") != {"a", "b"}:  # noqa: ASYNC110 (the broker needs a moment)
+            while await heard("a", "b") != {"a", "b"}:
                 await asyncio.sleep(0.01)
             receiver.unsubscribe(["a"])
-            while await heard("a", "b") != {"b"}:  # noqa: ASYNC110 (as above)
+            while await heard("a", "b") != {"b"}:
                 await asyncio.sleep(0.01)
             broker.kill()
             broker.start()
             await until(lambda: receiver.counters["connects"] == 2 and sender.connected)
-            while await heard("a", "b") != {"b"}:  # noqa: ASYNC110 (as above)
+            while await heard("a", "b") != {"b"}:
                 await asyncio.sleep(0.01)
 
     run(scenario)
