@@ -3,8 +3,8 @@
     python -m benchmarks.backlog_drain [--backlog 1000000] [--live 1000] [--pace 20000]
 
 Ten gateways (real outboxes and uplinks, one process) of 100 meters each hold `backlog` readings of the last hours and
-go on reading `live` readings a second; one ingest process, one Mosquitto, one influxd 1.6.7, all on this machine. Live
-rows come first, so that every backlog row is older than its meter's newest and is looked up before it is written.
+go on reading `live` readings a second; one ingest process, one Mosquitto, one influxd 1.6.7, all on this machine.
+Live rows come first, so that every backlog row is older than its meter's newest and is looked up before writing.
 pace: readings a second of backlog that all gateways together may send (gateway.backlog_rows_s is a tenth of it).
 
 One JSON object: drain rate, and the delay from reading to ingest (received_at - read_at) of live rows before, during
