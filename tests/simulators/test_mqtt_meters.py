@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,3 +89,53 @@ def test_what_a_meter_of_each_format_says_is_kept_to_the_last_digit(heard: Heard
 
 def test_nothing_is_missing_and_nothing_unknown_while_all_formats_speak(heard: Heard) -> None:
     assert heard.kept.events() == []
+
+
+def _odd(name: str, **more: Any) -> MqttMeterSettings:
+    return MqttMeterSettings.model_validate(
+        {
+            "meter": f"M-{name}", "format": "json", "device": name, "interval_s": 0.1, "curve": "counting",
+            "start_index": START, **more,
+        }
+    )  # fmt: skip
+
+
+async def _serve_odd(folder: Path, port: int, meters: list[MqttMeterSettings], kept: Kept) -> None:
+    log = folder / "answers.tsv"
+    broker = BrokerSettings(port=port)
+    settings = MqttMetersSettings(meter=tuple(meters), broker=broker, log=log)
+    async with running_driver(
+        folder, plan(*((m.meter, m.device, "json-meter") for m in meters)), port, kept
+    ) as driver:
+        async with running(Simulated(settings, CLOCK).run()):
+            await until(lambda: all(len(_served(log, m.meter)) >= 12 for m in meters), "all meters have spoken")
+        count = sum(len(_served(log, m.meter)) for m in meters)
+        await until(lambda: len(kept.keys) >= count, f"{count} answers are kept; {len(kept.keys)}, {kept.rows[-3:]}")
+        assert driver.rows.counters["retained"] == 0, "kept by the broker, yet new for who is there"
+    async with running_driver(folder, driver.buses, port, Kept()) as again:
+        await until(lambda: again.rows.counters["retained"] == 1, "the kept message is shown again at a connection")
+        assert again.rows.counters["readings"] == 0
+
+
+def test_lost_doubled_late_and_wrongly_timed_messages_are_told_apart(tmp_path: Path) -> None:
+    meters = [
+        _odd("drops", drop=0.4, qos=0),
+        _odd("doubles", duplicate=1.0),
+        _odd("history", rows=3, interval_s=0.3),
+        _odd("dead", clock_dead=True, duplicate=0.5),
+        _odd("ahead", clock_error_s=600),
+        _odd("kept", retain=True),
+    ]
+    kept = Kept()
+    with running_broker(mosquitto(tmp_path / "broker")) as broker:
+        asyncio.run(_serve_odd(tmp_path, broker.port, meters, kept))
+    for meter in meters:
+        said = sorted(answer.index for answer in _served(tmp_path / "answers.tsv", meter.meter) if answer.index)
+        rows = {row.read_at: row for row in kept.readings if row.meter == meter.meter}  # as the key decides
+        assert sorted(row.values["volume"] for row in rows.values()) == said, meter.meter
+        reasons = {"M-dead": {"time_past"}, "M-ahead": {"time_future"}}.get(meter.meter, {""})
+        assert {row.reason for row in rows.values()} == reasons
+    dropped = [a for a in read_answers(tmp_path / "answers.tsv") if a.outcome == "dropped"]
+    gaps = kept.events("counter_gap")
+    assert {event.meter for event in gaps} <= {"M-drops"}
+    assert 0 < sum(event.count for event in gaps) <= len(dropped)
