@@ -6,6 +6,8 @@
 - Each live worker's fair share follows from the sorted names of the live workers, so that all come to the same answer
   without talking. A worker with too many parts gives the surplus back itself, after it has finished with them; one
   with too few takes what is free or expired. Nothing is ever taken from a living holder.
+- A worker that freezes inside such a transaction keeps its locks, so that PostgreSQL is told to end a session that
+  says nothing for `IDLE_MS`. On SQLite a frozen process blocks the file until it is killed.
 - Times are [ms UTC] by the workers' own clocks: clocks that differ by more than the lease only move parts too early
   (the token still keeps everything right) or too late.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -22,6 +25,9 @@ from metering.errors import RegistryError
 from metering.messages import PARTS
 from registry.ledger import upsert
 from registry.models import LeaseWorker, PartLease
+
+IDLE_MS: Final = 5000
+"""How long a transaction that holds lease rows may wait for its own program."""
 
 _LEASE: sa.Table = PartLease.__table__  # type: ignore[assignment]  # SQLAlchemy calls it a FromClause
 _WORKER: sa.Table = LeaseWorker.__table__  # type: ignore[assignment]  # as above
@@ -54,6 +60,7 @@ def turn(connection: Connection, worker: str, held: Mapping[int, int], *, now: i
     held: part -> token of what the caller believes to hold. A part that stands under our name with another token is
     from an earlier life of this worker: it is taken again with a new token, because its memory of it is gone.
     """
+    _limit_idling(connection)
     upsert(connection, LeaseWorker, [{"name": worker, "expires_at": now + lease_ms}], ("name",), replace=True)
     rows = connection.execute(sa.select(_LEASE).order_by(_LEASE.c.part).with_for_update()).mappings().all()
     own = {row["part"]: row["token"] for row in rows if row["holder"] == worker}
@@ -85,6 +92,7 @@ def check(connection: Connection, held: Mapping[int, int]) -> None:
     """
     if not held:
         return
+    _limit_idling(connection)
     # in order, like `turn`: two transactions that lock several rows never wait for each other
     statement = sa.select(_LEASE.c.part, _LEASE.c.token).where(_LEASE.c.part.in_(held)).order_by(_LEASE.c.part)
     now = {row.part: row.token for row in connection.execute(statement.with_for_update(read=True))}
@@ -114,6 +122,11 @@ def release(connection: Connection, worker: str, held: Mapping[int, int], *, lea
         )
     if leave:
         connection.execute(sa.delete(_WORKER).where(_WORKER.c.name == worker))
+
+
+def _limit_idling(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.set_config("idle_in_transaction_session_timeout", str(IDLE_MS), True)))
 
 
 def _alive(connection: Connection, now: int) -> set[str]:

@@ -23,7 +23,7 @@ from registry import ledger as books
 from registry.database import Database
 from registry.models import PartLease, Quarantine
 from tests.brokers import mosquitto, running
-from tests.databases import influxd, serving
+from tests.databases import PostgresProcess, influxd, serving
 from tests.end_to_end.fleet import CLOCK, Fleet, IngestProcess, enrol, until
 
 LEASE_S = 2.0
@@ -155,6 +155,38 @@ async def _play(city: City, rounds: int) -> None:
 @pytest.mark.timeout(300)
 def test_one_of_two_workers_is_killed_and_one_is_frozen_and_nothing_is_lost_or_stuck(city: City) -> None:
     asyncio.run(_play(city, 1))
+
+
+@pytest.mark.timeout(300)
+def test_a_registry_that_dies_under_both_workers_costs_nothing(city: City, postgres_server: PostgresProcess) -> None:
+    """PostgreSQL is away for longer than the leases: nobody acknowledges, and both go on where they were."""
+
+    async def play() -> None:
+        for worker in city.workers.values():
+            worker.start()
+        await city.fleet.start()
+        try:
+            await city.shared()
+            await city.flowing()
+            await asyncio.to_thread(postgres_server.stop)
+            try:
+                await asyncio.sleep(1.0)
+                before = sum(outbox.oldest for outbox in city.fleet.outboxes.values())
+                await asyncio.sleep(1.5 * LEASE_S)
+                assert sum(outbox.oldest for outbox in city.fleet.outboxes.values()) == before
+            finally:
+                await asyncio.to_thread(postgres_server.start)
+            city.database.engine.dispose()
+            await city.shared()
+            await city.flowing()
+            await city.fleet.drain()
+            for worker in city.workers.values():
+                worker.stop()
+            city.judge()
+        finally:
+            await city.fleet.stop()
+
+    asyncio.run(play())
 
 
 @pytest.mark.long

@@ -183,6 +183,27 @@ def test_on_postgresql_a_part_cannot_change_hands_inside_a_saving_transaction(po
     database.close()
 
 
+def test_on_postgresql_a_worker_that_freezes_inside_a_transaction_does_not_hold_the_city(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "IDLE_MS", 300)
+    database = Database(postgres_url)
+    a, b = Hand(database, "a"), Hand(database, "b")
+    a.turn(0)
+
+    def frozen() -> None:
+        with database.begin() as connection:
+            leases.check(connection, a.held)
+            assert len(b.turn(LEASE_MS).gained) == PARTS  # comes back only because the frozen session was ended
+            leases.set_floor(connection, [1], 99)
+
+    with pytest.raises(sa.exc.DBAPIError):
+        frozen()
+    with database.read() as connection:
+        assert leases.floor_of(connection, [1]) == 0
+    database.close()
+
+
 def test_workers_that_take_turns_at_the_same_time_share_without_overlap(database: Database) -> None:
     hands = [Hand(database, f"w{number}") for number in range(4)]
     start = Barrier(4)
