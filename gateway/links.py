@@ -13,7 +13,7 @@ from gateway.drivers.mbus import MbusAsk, MbusMaster
 from gateway.drivers.modbus_rtu import ModbusRtuMaster, RtuAsk
 from gateway.drivers.modbus_tcp import ModbusTcpLink
 from gateway.drivers.serial_bus import MakeMaster, SerialBus
-from gateway.drivers.serial_port import Line, SerialPort, TcpPort, Transport
+from gateway.drivers.serial_port import Line, Parity, SerialPort, TcpPort, Transport
 from gateway.drivers.serial_rfc2217 import Rfc2217Port
 from gateway.plan import BusFile
 from metering.clock import Clock
@@ -32,6 +32,8 @@ _IDLE_GAP_S: Final = 0.1
 """DL/T 645 allows a meter 0.5 s between two bytes; seen are pauses of adapters, up to some tens of milliseconds."""
 _IDLE_GAP_TCP_S: Final = 0.2
 """Boxes hold bytes back to fill a packet."""
+
+_PARITIES: Final[dict[str, Parity]] = {"N": "none", "E": "even", "O": "odd"}
 
 Link = ModbusTcpLink | SerialBus
 
@@ -72,6 +74,15 @@ def serial_bus(
         transport, line_of(file), MASTERS, clock=clock, rng=rng, counters=counters, echo=file.echo,
         idle_gap_s=file.idle_gap_s or default_gap, on_up=on_up, on_down=on_down,
     )  # fmt: skip
+
+
+def parse_line(text: str) -> Line:
+    """Return the line for "2400-8E1" ("9600" is 9600-8N1). Raises: ValueError."""
+    baud, _, form = text.partition("-")
+    form = form.upper() or "8N1"
+    if baud.isdecimal() and len(form) == 3 and form[0] in "78" and form[1] in _PARITIES and form[2] in "12":
+        return Line(int(baud), _PARITIES[form[1]], int(form[0]), int(form[2]))
+    raise ValueError(f'"{text}": speed and format such as 2400-8E1 are needed')
 
 
 def line_of(file: BusFile) -> Line:

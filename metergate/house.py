@@ -18,6 +18,7 @@ from typing import IO, Final
 
 from metergate.commands.books import import_file, make_plan
 from metergate.house_mqtt import MQTT_METERS_FILE, mqtt_rows, mqtt_settings
+from metergate.house_serial import SERIAL_METERS_FILE, serial_rows, serial_settings
 from metergate.supervisor import Service
 from metering.errors import MetergateError
 from simulators.answer_log import Answer, read_answers
@@ -59,6 +60,7 @@ class House:
     broker_port: int
     farm_ports: tuple[int, ...]
     mqtt_meters: int = 0
+    serial_meters: int = 0
 
     @property
     def settings(self) -> Path:
@@ -95,9 +97,14 @@ class House:
         """What the simulated MQTT meters said."""
         return self.folder / "answers-mqtt.tsv"
 
+    @property
+    def serial_answers(self) -> Path:
+        """What the simulated meters on the serial bus said."""
+        return self.folder / "answers-serial.tsv"
+
     def read_answers(self) -> Iterator[Answer]:
         """Yield what all simulated meters said."""
-        for path in (self.answers, self.mqtt_answers):
+        for path in (self.answers, self.mqtt_answers, self.serial_answers):
             if path.exists():
                 yield from read_answers(path)
 
@@ -106,9 +113,12 @@ class House:
         config = ("--config", str(self.settings))
         senders = ("--config", str(self.folder / MQTT_METERS_FILE))
         pushed = [Service("mqtt-meters", "simulators.mqtt_meters", senders)] if self.mqtt_meters else []
+        wired = ("--config", str(self.folder / SERIAL_METERS_FILE))
+        serial = [Service("serial-meters", "simulators.bus_farm", wired)] if self.serial_meters else []
         return [
             Service("broker", "metergate.broker", ("--port", str(self.broker_port))),
             Service("meters", "simulators.modbus_farm", ("--config", str(self.folder / "farm.json"))),
+            *serial,
             Service("ingest", "metergate", ("ingest", *config)),
             Service("api", "metergate", ("api", *config)),
             Service("gateway", "metergate", ("gateway", *config)),
@@ -125,17 +135,18 @@ def build(
     kinds: Sequence[Kind] = KINDS,
     mqtt_meters: int = 0,
     mqtt_curve: str = "",
+    serial_meters: int = 0,
 ) -> House:
     """Write all files of a house into `folder` and fill its registry.
 
     api_port: None takes the first free port from 8080. mqtt_meters: how many more send by themselves, see
-    `metergate.house_mqtt`. mqtt_curve: "" for what people use.
+    `metergate.house_mqtt`. mqtt_curve: "" for what people use. serial_meters: how many hang on a serial bus.
     Raises: MetergateError, naming the port that is taken.
     """
     ports = _free_ports(1 + -(-meters // _PER_PORT))
     if api_port is not None and not _is_free(api_port):
         raise MetergateError(f"port {api_port} is taken; leave --port out to take the first free one from 8080 on")
-    house = House(folder, api_port or first_free_port(8080), ports[0], tuple(ports[1:]), mqtt_meters)
+    house = House(folder, api_port or first_free_port(8080), ports[0], tuple(ports[1:]), mqtt_meters, serial_meters)
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(_rows(house, meters, interval_s, kinds))
     _write_farm(house, rows, kinds)
@@ -143,6 +154,10 @@ def build(
         rows += mqtt_rows(mqtt_meters, GATEWAY, interval_s)
         settings = mqtt_settings(rows, house.broker_port, house.mqtt_answers, f"metergate-{GATEWAY}", mqtt_curve)
         (folder / MQTT_METERS_FILE).write_text(settings, "utf-8")
+    if serial_meters:
+        wired = serial_rows(serial_meters, GATEWAY, interval_s, folder)
+        (folder / SERIAL_METERS_FILE).write_text(serial_settings(wired, house.serial_answers), "utf-8")
+        rows += wired
     _write_meters(folder / "meters.csv", rows)
     house.settings.write_text(_settings(house), "utf-8")
     result = import_file(house.registry_url, folder / "meters.csv")

@@ -135,8 +135,9 @@ class BusLine:
                 return
             frame, outcome = self._spoil(speaker, spoken, fault)
             index = spoken.index if outcome in ("ok", "late") else None
-            self._log.add(now_ms, spoken.asked, index, outcome)
             await self._send(frame, begin)
+            # noted when its last byte has left: an answer that our own end cuts off was none
+            self._log.add(self._clock.now_ms(), spoken.asked, index, outcome)
 
     async def _collide(self, speaker: Speaker, meters: Sequence[BusMeter], raw: bytes) -> None:
         """Meters with one address talk at once."""
@@ -144,10 +145,10 @@ class BusLine:
         await self._until(begin)
         now_ms = self._clock.now_ms()
         spoken = [said for meter in meters if (said := speaker.answer(meter, raw, now_ms)) is not None]
-        for said in spoken:
-            self._log.add(now_ms, said.asked, None, "collision")
         if spoken:
             await self._send(_mixed([said.frame for said in spoken]), begin)
+        for said in spoken:
+            self._log.add(self._clock.now_ms(), said.asked, None, "collision")
 
     async def _send(self, frame: bytes, begin: float) -> None:
         """Put bytes on the wire at its speed."""

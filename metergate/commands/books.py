@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from gateway.links import parse_line
 from gateway.plan import Plan, parse_plan
+from gateway.profile import Profile
 from gateway.profile_mqtt import load_mqtt_profiles
 from gateway.profiles import load_profiles
 from metergate.console import EXIT_FAILED, emit, errors_as_words, say
@@ -122,20 +125,44 @@ def _check(text: str) -> Plan:
 
 def _toml(gateway: str, version: int, buses: list[dict[str, Any]], meters: list[dict[str, Any]]) -> str:
     lines = ["# Made by `metergate plan` from the registry.", f"version = {version}", f"gateway = {_text(gateway)}"]
+    profiles = load_profiles()
     pushed = {bus["name"] for bus in buses if bus["kind"] == "mqtt"}
     lines += _mqtt_toml(pushed, meters)
     for bus in buses:
         if bus["name"] in pushed:
             continue
-        lines += ["", "[[bus]]"]
-        lines += [f"{key} = {_text(bus[key])}" for key in ("name", "kind", "host", "port") if bus[key]]
+        lines += ["", "[[bus]]", *_bus_toml(bus)]
     for meter in meters:
         if meter["bus"] in pushed:
             continue
         lines += ["", "[[meter]]", f"meter = {_text(meter['id'])}", f"bus = {_text(meter['bus'])}"]
-        lines += [f"unit = {meter['address']}", f"profile = {_text(meter['profile'])}"]
+        lines += [_address_toml(meter, profiles), f"profile = {_text(meter['profile'])}"]
         lines += [f"interval_s = {meter['interval_s']}"]
     return "\n".join(lines) + "\n"
+
+
+def _bus_toml(bus: dict[str, Any]) -> list[str]:
+    """A serial bus carries its speed in the kind, serial:2400-8E1, and its device where others have the host."""
+    kind, _, line_text = bus["kind"].partition(":")
+    lines = [f"name = {_text(bus['name'])}", f"kind = {_text(kind)}"]
+    lines += [f"{'device' if kind == 'serial' else 'host'} = {_text(bus['host'])}"]
+    if bus["port"] and kind != "serial":
+        lines.append(f"port = {bus['port']}")
+    if line_text:
+        try:
+            line = parse_line(line_text)
+        except ValueError as error:
+            raise SettingsError(f"bus {bus['name']}: bus_kind {error}") from None
+        lines += [f"baud = {line.baud}", f"parity = {_text(line.parity)}"]
+        lines += [f"data_bits = {line.data_bits}", f"stop_bits = {line.stop_bits}"]
+    return lines
+
+
+def _address_toml(meter: dict[str, Any], profiles: Mapping[str, Profile]) -> str:
+    profile = profiles.get(meter["profile"])
+    if profile is not None and not profile.is_modbus:
+        return f"address = {_text(meter['address'])}"
+    return f"unit = {meter['address']}"
 
 
 def _mqtt_toml(buses: set[str], meters: list[dict[str, Any]]) -> list[str]:

@@ -45,6 +45,7 @@ def demo(
     minutes: Annotated[float | None, typer.Option(min=0.05, help="End after so long, with a summary.")] = None,
     meters: Annotated[int, typer.Option(min=6, max=2000, help="How many simulated meters are polled.")] = 48,
     mqtt_meters: Annotated[int, typer.Option(min=0, max=2000, help="How many more send by MQTT.")] = 28,
+    serial_meters: Annotated[int, typer.Option(min=0, max=32, help="How many more hang on a serial bus.")] = 6,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; else from 8080 on.")] = None,
     folder: Annotated[Path, typer.Option(help="Where files and logs go; emptied at the start.")] = Path(
         "metergate-demo"
@@ -55,7 +56,7 @@ def demo(
     Example: metergate demo --minutes 2
     """
     with errors_as_words(), _own_folder(folder) as mine:
-        house = build(mine, meters=meters, api_port=port, mqtt_meters=mqtt_meters)
+        house = build(mine, meters=meters, api_port=port, mqtt_meters=mqtt_meters, serial_meters=serial_meters)
         raise typer.Exit(asyncio.run(_run(house, meters, minutes, SystemClock())))
 
 
@@ -168,7 +169,8 @@ async def _listens(port: int) -> bool:
 def _welcome(house: House, meters: int, seconds: float) -> None:
     address = f"http://127.0.0.1:{house.api_port}"
     err.print(
-        f"[green]✓[/green] {meters} simulated meters are being polled, {house.mqtt_meters} send by MQTT; "
+        f"[green]✓[/green] {meters} simulated meters are being polled, {house.mqtt_meters} send by MQTT, "
+        f"{house.serial_meters} hang on a serial bus; "
         f"first reading stored after {seconds:.1f} s"
     )
     err.print(f"  API          [bold]{address}[/bold]   (pages: {address}/docs)")
@@ -236,7 +238,7 @@ def _positions(house: House) -> list[Any]:
 
 async def _drain(house: House, supervisor: Supervisor, clock: Clock) -> None:
     """Let the meters fall silent and the outbox empty itself, so that the summary counts settled things."""
-    await supervisor.stop(["meters", "mqtt-meters"])
+    await supervisor.stop(["meters", "mqtt-meters", "serial-meters"])
     silent_at = clock.now_ms()
     end = clock.monotonic() + _DRAIN_DEADLINE_S
     while clock.monotonic() < end:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from gateway.drivers.serial_port import Line, Parity, SerialPort, TcpPort, Transport
+from gateway.drivers.serial_port import Line, SerialPort, TcpPort, Transport
 from gateway.drivers.serial_rfc2217 import Rfc2217Port
+from gateway.links import parse_line
 from gateway.scanning import PROTOCOLS, USUAL_LINES, line_count
 from gateway.scanning import scan as look
 from metergate.console import EXIT_FAILED, emit, errors_as_words, say
 from metering.clock import SystemClock
 from metering.errors import SettingsError
 from metering.settings import nearest
-
-_PARITIES: Final[dict[str, Parity]] = {"N": "none", "E": "even", "O": "odd"}
 
 
 def scan(
@@ -83,11 +82,10 @@ def _protocols(given: list[str]) -> list[str]:
 
 
 def _line(text: str) -> Line:
-    baud, _, form = text.partition("-")
-    form = form.upper() or "8N1"
-    if baud.isdecimal() and len(form) == 3 and form[0] in "78" and form[1] in _PARITIES and form[2] in "12":
-        return Line(int(baud), _PARITIES[form[1]], int(form[0]), int(form[2]))
-    raise SettingsError(f'--line "{text}": speed and format such as 2400-8E1 are needed')
+    try:
+        return parse_line(text)
+    except ValueError as error:
+        raise SettingsError(f"--line {error}") from None
 
 
 def _addresses(text: str) -> list[int]:
