@@ -1,4 +1,4 @@
-"""`metergate backtest`: a grid of thresholds over a period of files; scores, flips and an HTML report."""
+"""`metergate backtest`: a grid of thresholds over files or a stored period; scores, flips and an HTML report."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import typer
 
 from anomaly.backtest import Trial, combinations, flips, observed_days, read_grid
 from anomaly.backtest import backtest as run_trials
-from anomaly.files import between, read_meters, read_readings, read_weather, write_text
+from anomaly.files import read_weather, write_text
 from anomaly.report import page
 from anomaly.scoring import read_labels
 from anomaly.thresholds import load_thresholds
 from metergate.console import emit, errors_as_words, say
+from metergate.periods import MetersOption, ReadingsOption, SinceOption, UntilOption, open_period
+from metergate.running import ConfigOption
 
 
 def backtest(
-    meters: Annotated[Path, typer.Option("--meters", help="Master data: CSV, CSV.gz or Parquet.")],
-    readings: Annotated[Path, typer.Option("--readings", help="Readings of the period, in the form of detect.")],
-    report: Annotated[Path, typer.Option("--report", help="The HTML page to write.")],
+    meters: MetersOption = None,
+    readings: ReadingsOption = None,
+    report: Annotated[Path | None, typer.Option("--report", help="An HTML page to write.")] = None,
     grid: Annotated[Path | None, typer.Option("--grid", help='TOML: "rule.threshold" = [values to try].')] = None,
     labels: Annotated[Path | None, typer.Option("--labels", help="Known events (labels.csv), for scores.")] = None,
     ordinary: Annotated[
@@ -28,33 +30,33 @@ def backtest(
     ] = None,
     params: Annotated[Path | None, typer.Option("--params", help="Thresholds (TOML) laid over the defaults.")] = None,
     weather: Annotated[Path | None, typer.Option("--weather", help="Daily mean temperature.")] = None,
-    since: Annotated[str, typer.Option("--from", help="First arrival that counts: 2026-03-01T00:00:00+08:00.")] = "",
-    until: Annotated[str, typer.Option("--until", help="First arrival that counts no more.")] = "",
+    config: ConfigOption = None,
+    since: SinceOption = "",
+    until: UntilOption = "",
 ) -> None:
     """Try thresholds on a past period: alarms per rule, recall, precision, delay, and which meters flip.
 
     Example: metergate backtest --meters meters.csv --readings readings.csv.gz --grid grid.toml --report page.html
+    Example: metergate backtest --config metergate.toml --from 2026-01-01 --to 2026-03-01 --grid grid.toml
     """
     with errors_as_words():
         thresholds = load_thresholds(params)
         trials = combinations(read_grid(grid, thresholds)) if grid is not None else [{}]
-        table, warnings = read_meters(meters)
         known = read_labels(labels, ordinary) if labels is not None else None
         temperatures = read_weather(weather) if weather is not None else None
-        rows = between(read_readings(readings, table), since, until)
-        for line in warnings:
-            say(line)
+        period = open_period(meters, readings, config, since, until)
         done = run_trials(
-            table,
-            rows,
+            period.table,
+            period.rows,
             thresholds,
             trials,
             labels=known,
-            meter_days=observed_days(rows),
+            meter_days=observed_days(period.rows),
             weather=temperatures,
             progress=say,
         )
-        write_text(report, page(done, title=f"Back-test of {readings.name}"))
+        if report is not None:
+            write_text(report, page(done, title=f"Back-test of {period.name}"))
         for trial in done:
             emit(json.dumps(_line(trial, done[0])))
 

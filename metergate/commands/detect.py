@@ -1,4 +1,4 @@
-"""`metergate detect`: the rules over files of meters and readings; findings come out as JSON lines."""
+"""`metergate detect`: the rules over files or a stored period; findings come out as JSON lines."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ from typing import Annotated
 
 import typer
 
-from anomaly.files import read_meters, read_readings, read_weather, write_findings
+from anomaly.files import read_weather, write_findings
 from anomaly.run import run
 from anomaly.thresholds import load_thresholds
-from metergate.console import emit, errors_as_words, say
+from metergate.console import emit, errors_as_words
+from metergate.periods import MetersOption, ReadingsOption, SinceOption, UntilOption, open_period
+from metergate.running import ConfigOption
 
 
 def detect(
-    meters: Annotated[Path, typer.Option("--meters", help="Master data: CSV, CSV.gz or Parquet; UTF-8 or GBK.")],
-    readings: Annotated[
-        Path, typer.Option("--readings", help="Readings with meter_id, ts, index (received_at, flags).")
-    ],
     out: Annotated[Path, typer.Option("--out", help="Findings, one JSON object per line.")],
+    meters: MetersOption = None,
+    readings: ReadingsOption = None,
     params: Annotated[Path | None, typer.Option("--params", help="Thresholds (TOML) laid over the defaults.")] = None,
     weather: Annotated[
         Path | None, typer.Option("--weather", help="Daily mean temperature (columns date, temp_avg_c).")
     ] = None,
+    config: ConfigOption = None,
+    since: SinceOption = "",
+    until: UntilOption = "",
 ) -> None:
-    """Find leaks, rest, reverse flow and the like in files, as a live system would have, in order of arrival.
+    """Find leaks, rest, reverse flow and the like in a period, as a live system would have, in order of arrival.
 
     Example: metergate detect --meters meters.csv --readings readings.csv.gz --out findings.jsonl
     """
     with errors_as_words():
         thresholds = load_thresholds(params)
-        table, warnings = read_meters(meters)
         temperatures = read_weather(weather) if weather is not None else None
-        rows = read_readings(readings, table)
-        for line in warnings:
-            say(line)
-        if rows.unknown_meters:
-            say(f"{readings}: {rows.unknown_meters} rows of meters that {meters} does not name are not judged")
+        period = open_period(meters, readings, config, since, until)
+        table, rows = period.table, period.rows
         engine = run(table, rows, thresholds, weather=temperatures)
         write_findings(out, engine.book.findings)
         kinds = Counter(finding.kind for finding in engine.book.findings)
