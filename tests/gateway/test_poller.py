@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from gateway.drivers.modbus_tcp import ModbusTcpLink
 from gateway.meter_poll import Backoff
 from gateway.plan import parse_plan
 from gateway.poller import Poller, silent_meters
@@ -287,6 +288,7 @@ def test_a_host_that_is_away_is_told_and_its_meters_return_soon_after_it_does() 
         async with _site(_water, units=3) as site:
             await site.run(2.0)
             link = site.poller.buses["bus"].link
+            assert isinstance(link, ModbusTcpLink)
             link.port, there = 1, link.port  # nobody listens on port 1
             for writer in site.server.writers:
                 writer.close()
