@@ -82,6 +82,15 @@ class PartKeeper:
         self._note(turn)
 
     def _turn(self) -> leases.Turn:
+        try:
+            return self._one_turn()
+        except DBAPIError:
+            with self._database.begin() as connection:
+                if ended := leases.end_silent(connection):
+                    _log.warning("sessions ended that held leases and said nothing", count=ended)
+            raise
+
+    def _one_turn(self) -> leases.Turn:
         with self._database.begin() as connection:
             now, lease_ms = self._clock.now_ms(), round(self._lease_s * 1000)
             return leases.turn(connection, self._worker, self._held, now=now, lease_ms=lease_ms)

@@ -6,8 +6,9 @@
 - Each live worker's fair share follows from the sorted names of the live workers, so that all come to the same answer
   without talking. A worker with too many parts gives the surplus back itself, after it has finished with them; one
   with too few takes what is free or expired. Nothing is ever taken from a living holder.
-- A worker that freezes inside such a transaction keeps its locks, so that PostgreSQL is told to end a session that
-  says nothing for `IDLE_MS`. On SQLite a frozen process blocks the file until it is killed.
+- A worker that freezes inside such a transaction keeps its locks. PostgreSQL ends a session that says nothing for
+  `IDLE_MS` between two statements; one that froze in the middle of a statement's messages is ended by whoever waits
+  for it (`end_silent`). On SQLite a frozen process blocks the file until it is killed.
 - Times are [ms UTC] by the workers' own clocks: clocks that differ by more than the lease only move parts too early
   (the token still keeps everything right) or too late.
 """
@@ -28,6 +29,14 @@ from registry.models import LeaseWorker, PartLease
 
 IDLE_MS: Final = 5000
 """How long a transaction that holds lease rows may wait for its own program."""
+
+_LOCK_MS: Final = 2000  # a turn that waits longer for a lease row fails, and somebody looks who is silent
+_SILENT: Final = sa.text(
+    "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid"
+    " WHERE l.relation = 'part_lease'::regclass AND l.granted AND a.pid <> pg_backend_pid()"
+    " AND a.datname = current_database() AND a.wait_event = 'ClientRead'"
+    " AND a.state_change < clock_timestamp() - :ms * interval '1 millisecond'"
+)
 
 _LEASE: sa.Table = PartLease.__table__  # type: ignore[assignment]  # SQLAlchemy calls it a FromClause
 _WORKER: sa.Table = LeaseWorker.__table__  # type: ignore[assignment]  # as above
@@ -61,6 +70,8 @@ def turn(connection: Connection, worker: str, held: Mapping[int, int], *, now: i
     from an earlier life of this worker: it is taken again with a new token, because its memory of it is gone.
     """
     _limit_idling(connection)
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.set_config("lock_timeout", str(_LOCK_MS), True)))
     upsert(connection, LeaseWorker, [{"name": worker, "expires_at": now + lease_ms}], ("name",), replace=True)
     rows = connection.execute(sa.select(_LEASE).order_by(_LEASE.c.part).with_for_update()).mappings().all()
     own = {row["part"]: row["token"] for row in rows if row["holder"] == worker}
@@ -122,6 +133,16 @@ def release(connection: Connection, worker: str, held: Mapping[int, int], *, lea
         )
     if leave:
         connection.execute(sa.delete(_WORKER).where(_WORKER.c.name == worker))
+
+
+def end_silent(connection: Connection) -> int:
+    """After a turn that could not get its rows: end the sessions that hold some and wait for a silent program.
+
+    Returns: how many. What they had not committed is undone, as after any crash.
+    """
+    if connection.dialect.name != "postgresql":
+        return 0
+    return len(connection.execute(_SILENT, {"ms": IDLE_MS}).all())
 
 
 def _limit_idling(connection: Connection) -> None:

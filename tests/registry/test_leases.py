@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -201,6 +202,38 @@ def test_on_postgresql_a_worker_that_freezes_inside_a_transaction_does_not_hold_
         frozen()
     with database.read() as connection:
         assert leases.floor_of(connection, [1]) == 0
+    database.close()
+
+
+def test_on_postgresql_a_worker_that_froze_inside_a_statement_is_ended_by_who_waits(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a pipeline the server waits for the rest of the messages, which no timeout of PostgreSQL 15 counts."""
+    monkeypatch.setattr(leases, "IDLE_MS", 100)
+    monkeypatch.setattr(leases, "_LOCK_MS", 300)
+    database = Database(postgres_url)
+    a, b = Hand(database, "a"), Hand(database, "b")
+    a.turn(0)
+    ghost = psycopg.pq.PGconn.connect(postgres_url.replace("+psycopg", "").encode())
+    ghost.enter_pipeline_mode()
+    for statement in (b"BEGIN", b"UPDATE part_lease SET floor = 77"):
+        ghost.send_query_params(statement, None)
+    ghost.send_flush_request()
+    while ghost.flush():
+        pass
+
+    def wait_for_it() -> None:
+        while True:  # until the server has come to the ghost's statement
+            b.turn(LEASE_MS - 1)
+
+    with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+        wait_for_it()
+    with database.begin() as connection:
+        assert leases.end_silent(connection) == 1
+    assert len(b.turn(LEASE_MS).gained) == PARTS
+    ghost.finish()
+    with database.read() as connection:
+        assert leases.floor_of(connection, range(PARTS)) == 0
     database.close()
 
 
