@@ -54,9 +54,15 @@ class Supervisor:
             self._watchers.append(asyncio.create_task(self._watch(service)))
 
     async def stop(self, names: Sequence[str] | None = None, *, deadline_s: float = 2.0) -> None:
-        """End services (all, or those named) with SIGTERM; whoever is still there at the deadline is killed."""
-        self._stopping = self._stopping or names is None
-        chosen = {name: child for name, child in self._children.items() if names is None or name in names}
+        """End services (all, or those named) with SIGTERM; whoever is still there at the deadline is killed.
+
+        Of all, the one that was started first ends last: the others still want to tell the broker something.
+        """
+        if names is None:
+            self._stopping = True
+            await self.stop([service.name for service in self.services[1:]], deadline_s=deadline_s)
+            names = [service.name for service in self.services[:1]]
+        chosen = {name: child for name, child in self._children.items() if name in names}
         for name, watcher in zip([s.name for s in self.services], self._watchers, strict=False):
             if name in chosen:
                 watcher.cancel()
