@@ -159,8 +159,8 @@ class Town:
     def verdict(self, excuse: Callable[[Answer], bool] = lambda answer: False) -> Verdict:
         """Hold the simulators' log against the store.
 
-        An answer that the gateway itself reports as a failed read (too late for it) is owed as an event, not as a
-        reading.
+        An answer that the gateway itself reports as too late for it is owed as an event, not as a reading. Failures
+        for want of a connection excuse nothing: every run ends with them, when the meters are silenced.
         """
         failed = self.failed_reads()
 
@@ -180,13 +180,15 @@ class Town:
             database.close()
 
     def failed_reads(self) -> dict[str, list[int]]:
-        """Return meter -> times [ms UTC] of its failed reads, as ingest knows them."""
+        """Return meter -> times [ms UTC] of reads that failed by timeout, as ingest knows them."""
         found: dict[str, list[int]] = {}
         database = Database(self.house.registry_url)
         try:
             with database.read() as connection:
                 for meter, at in connection.execute(
-                    sa.select(EventRecord.meter, EventRecord.at).where(EventRecord.kind == "read_failed")
+                    sa.select(EventRecord.meter, EventRecord.at).where(
+                        EventRecord.kind == "read_failed", EventRecord.cause == "timeout"
+                    )
                 ):
                     found.setdefault(meter, []).append(at)
         finally:
