@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from registry.models import Base
+from registry.tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],

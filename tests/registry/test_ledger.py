@@ -11,7 +11,8 @@ from alembic.migration import MigrationContext
 
 from registry import ledger
 from registry.database import Database
-from registry.models import Base, Closing, EventRecord, Gateway, GatewayStatus, Meter, Quarantine
+from registry.models import Closing, EventRecord, Gateway, GatewayStatus, Meter, Quarantine
+from registry.tables import Base
 
 
 def test_migrations_lead_to_exactly_the_tables_of_the_models(database: Database) -> None:
