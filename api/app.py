@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api import parameters, problems
+from api.access import table
 from api.house import House
 from api.metrics import ApiMetrics
 from api.middleware import BodyLimit, Envelope, HostCheck, RequestLimit, unavailable
@@ -61,6 +62,7 @@ def create_app(
     app.state.house = House(settings, database, store, clock, metrics, workers)
     for module in (meters, latest, gateways, events, watch, pages):
         app.include_router(module.router)
+    table.check(app)
     _add_middleware(app, settings, metrics, clock)
     _add_error_handlers(app)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way of extending it

@@ -40,6 +40,19 @@ class House:
 
         return await self.workers.run(inside)
 
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one writing transaction, in a thread; committed when it returns, undone when it raises.
+
+        The audit row belongs into the same `work` (`registry.audit.append`). After a 503 "too-slow" the transaction
+        may still be committed: routes that must not do a thing twice take an Idempotency-Key.
+        """
+
+        def inside() -> T:
+            with self.database.begin() as connection:
+                return work(connection)
+
+        return await self.workers.run(inside)
+
 
 def _house(request: Request) -> House:
     house: House = request.app.state.house
