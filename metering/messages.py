@@ -4,6 +4,8 @@
     mg/v1/{part}/{gateway}/ack     what is committed              ingest -> gateway, QoS 1
     mg/v1/{part}/{gateway}/state   birth and last will, retained  gateway, QoS 1
     mg/v1/{part}/{gateway}/health  counters                       gateway, QoS 0
+    mg/v1/{part}/{gateway}/cmd     a signed command               office -> gateway, QoS 1, never retained
+    mg/v1/{part}/{gateway}/plan    the signed plan, retained      office -> gateway, QoS 1
     mg/v1/{part}/notice            meters with new readings       ingest, QoS 0
 
 `part` = crc32(gateway) % 64: a broker-independent way to share a city among ingest workers.
@@ -12,6 +14,8 @@ Message *content* is strict; `ingest.decoding` does the forgiving work of findin
 
 from __future__ import annotations
 
+import base64
+import binascii
 import zlib
 from typing import Annotated, Any, Final
 
@@ -29,6 +33,12 @@ MAX_BYTES: Final = 64 * 1024
 Seq = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 Span = tuple[Seq, Seq]
 """Inclusive range of seq."""
+Nonce = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
+"""Names a command: 128 random bits in hex."""
+MAX_COMMAND_BYTES: Final = MAX_BYTES
+MAX_PLAN_BYTES: Final = 768 * 1024
+"""A signed plan on the wire; 20,000 meters take about a third of that."""
+_MAX_PLAN_TEXT: Final = 16 * 1024 * 1024
 Epoch = Annotated[str, msgspec.Meta(min_length=8, max_length=32, pattern=r"^[0-9a-f]+$")]
 
 
@@ -104,6 +114,32 @@ class Health(msgspec.Struct, omit_defaults=True):
     counters: dict[str, int]
 
 
+class Command(msgspec.Struct, forbid_unknown_fields=True):
+    """What a signed `cmd` message orders; the body of an envelope of `metering.signing`.
+
+    nonce: 128 random bits that name it everywhere. deadline: [ms UTC] after which it is not begun any more.
+    args: what the command of this name takes, see `gateway.commands`.
+    """
+
+    v: int
+    gateway: GatewayId
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    args: dict[str, Any]
+    nonce: Nonce
+    issued_at: TimeMs
+    deadline: TimeMs
+
+
+class SignedPlan(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a signed `plan` message. packed: the plan's TOML text, zlib and base64. It never expires."""
+
+    v: int
+    gateway: GatewayId
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    issued_at: TimeMs
+    packed: str
+
+
 class Notice(msgspec.Struct):
     """Which meters got readings in which time range [ms UTC, inclusive], after the commit."""
 
@@ -154,9 +190,12 @@ def payload_digest(payload: bytes) -> str:
     return f"{zlib.crc32(payload):08x}-{len(payload)}"
 
 
+_HEX: Final = frozenset("0123456789abcdef")
 _ENCODER: Final = msgspec.json.Encoder()
 encode = _ENCODER.encode
-_DECODERS: Final[dict[Any, Any]] = {t: msgspec.json.Decoder(t) for t in (Up, Ack, State, Health, Notice)}
+_DECODERS: Final[dict[Any, Any]] = {
+    t: msgspec.json.Decoder(t) for t in (Up, Ack, State, Health, Notice, Command, SignedPlan)
+}
 
 
 def decode_ack(payload: bytes) -> Ack:
@@ -189,9 +228,49 @@ def decode_up(payload: bytes) -> Up:
     return up
 
 
-def _decode(kind: Any, payload: bytes) -> Any:
-    if len(payload) > 2 * MAX_BYTES:
-        raise MessageError(f"message of {len(payload)} bytes; {2 * MAX_BYTES} are allowed", payload[:64])
+def decode_command(body: bytes) -> Command:
+    """Take the body of a command's envelope apart. Raises: MessageError."""
+    command: Command = _decode(Command, body)
+    return command
+
+
+def decode_plan(body: bytes) -> SignedPlan:
+    """Take the body of a plan's envelope apart. Raises: MessageError."""
+    plan: SignedPlan = _decode(SignedPlan, body, MAX_PLAN_BYTES)
+    return plan
+
+
+def pack_plan(text: str) -> str:
+    """Return a plan's text as `SignedPlan.packed`."""
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def unpack_plan(packed: str) -> str:
+    """Return the plan's text; it cannot swell without bound. Raises: MessageError."""
+    try:
+        opened = zlib.decompressobj()
+        raw = opened.decompress(base64.b64decode(packed, validate=True), _MAX_PLAN_TEXT)
+        if not opened.eof:
+            raise MessageError(f"the plan is cut, or longer than {_MAX_PLAN_TEXT} bytes")
+        return raw.decode()
+    except (binascii.Error, zlib.error, UnicodeDecodeError) as error:
+        raise MessageError(f"the plan cannot be unpacked: {error}") from error
+
+
+def told(nonce: str, sentence: str) -> str:
+    """Return the text of an event that answers a command: its nonce stands first."""
+    return f"{nonce} {sentence}"[:500]
+
+
+def nonce_of(text: str) -> tuple[str, str]:
+    """Return (nonce, sentence) of such a text; nonce "" when there is none."""
+    nonce, _, sentence = text.partition(" ")
+    return (nonce, sentence) if len(nonce) == 32 and not set(nonce) - _HEX else ("", text)
+
+
+def _decode(kind: Any, payload: bytes, most: int = 2 * MAX_BYTES) -> Any:
+    if len(payload) > most:
+        raise MessageError(f"message of {len(payload)} bytes; {most} are allowed", payload[:64])
     try:
         message = _DECODERS[kind].decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

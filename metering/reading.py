@@ -68,6 +68,7 @@ EventKind = Literal[
     "counter_gap",
     "command_result",
     "security",
+    "plan",
     "outbox_damaged",
     "outbox_full",
     "clock_step",
