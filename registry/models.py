@@ -78,7 +78,7 @@ class Meter(Base):
 
 
 class Installation(Base):
-    """A meter at a usage point from one date to another, with the index at both ends."""
+    """A meter at a usage point from one date to another, with the index at both ends. kind: normal, temporary."""
 
     __tablename__ = "installation"
     id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
@@ -88,6 +88,7 @@ class Installation(Base):
     removed_at: Mapped[int | None]
     start_index: Mapped[int | None]
     final_index: Mapped[int | None]
+    kind: Mapped[str] = mapped_column(sa.String(16), default="normal", server_default="normal")
 
 
 class Latest(Base):

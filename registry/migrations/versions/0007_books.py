@@ -1,6 +1,9 @@
-"""Tables of the books."""
+"""Kinds of installations, book entries, occupancies, office rows, import batches, decisions on quarantined rows."""
 
 from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0007"
 down_revision = "0006"
@@ -9,8 +12,149 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing yet."""
+    op.add_column("installation", sa.Column("kind", sa.String(16), nullable=False, server_default="normal"))
+    _entries()
+    _occupancy()
+    _office()
+    _imports()
+    _decisions()
+
+
+def _big() -> sa.types.TypeEngine[int]:
+    return sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def _entries() -> None:
+    big = _big()
+    op.create_table(
+        "book_entry",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("kind", sa.String(24), nullable=False),
+        sa.Column("usage_point_id", sa.String(64), nullable=False),
+        sa.Column("meter_id", sa.String(64), nullable=False),
+        sa.Column("at", big, nullable=False),
+        sa.Column("recorded_at", big, nullable=False),
+        sa.Column("recorded_by", sa.String(80), nullable=False),
+        sa.Column("note", sa.String(500), nullable=False),
+        sa.Column("facts", sa.JSON(), nullable=False),
+        sa.Column("effects", sa.Text(), nullable=False),
+        sa.Column("batch_id", big, nullable=True),
+        sa.Column("undoes", big, nullable=True),
+        sa.ForeignKeyConstraint(["undoes"], ["book_entry.id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("undoes"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_book_entry_usage_point_id_id", "book_entry", ["usage_point_id", "id"])
+    op.create_index("ix_book_entry_meter_id", "book_entry", ["meter_id"])
+    op.create_index("ix_book_entry_batch_id", "book_entry", ["batch_id"])
+
+
+def _occupancy() -> None:
+    big = _big()
+    op.create_table(
+        "occupancy",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("usage_point_id", sa.String(64), nullable=False),
+        sa.Column("account_number", sa.String(64), nullable=False),
+        sa.Column("from_at", big, nullable=False),
+        sa.Column("to_at", big, nullable=True),
+        sa.Column("start_indexes", sa.JSON(), nullable=False),
+        sa.Column("final_indexes", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["usage_point_id"], ["usage_point.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_occupancy_usage_point_id_from_at", "occupancy", ["usage_point_id", "from_at"])
+
+
+def _office() -> None:
+    big = _big()
+    op.create_table(
+        "office_row",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("meter", sa.String(64), nullable=False),
+        sa.Column("read_at", big, nullable=False),
+        sa.Column("values", sa.JSON(), nullable=False),
+        sa.Column("source", sa.String(16), nullable=False),
+        sa.Column("quality", sa.String(16), nullable=False),
+        sa.Column("reason", sa.String(64), nullable=False),
+        sa.Column("person", sa.String(80), nullable=False),
+        sa.Column("note", sa.String(500), nullable=False),
+        sa.Column("batch_id", big, nullable=True),
+        sa.Column("quarantine_id", big, nullable=True),
+        sa.Column("posted_at", big, nullable=False),
+        sa.Column("posted_by", sa.String(80), nullable=False),
+        sa.Column("state", big, nullable=False),
+        sa.Column("epoch", sa.String(32), nullable=False),
+        sa.Column("seq", big, nullable=True),
+        sa.Column("acknowledged_at", big, nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_office_row_state_id", "office_row", ["state", "id"])
+    op.create_index("ix_office_row_meter", "office_row", ["meter"])
+    op.create_index("ix_office_row_batch_id", "office_row", ["batch_id"])
+
+
+def _imports() -> None:
+    big = _big()
+    op.create_table(
+        "import_batch",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("file", sa.String(255), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("made_at", big, nullable=False),
+        sa.Column("made_by", sa.String(80), nullable=False),
+        sa.Column("decided_at", big, nullable=True),
+        sa.Column("decided_by", sa.String(80), nullable=False),
+        sa.Column("summary", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_import_batch_digest", "import_batch", ["digest"])
+    op.create_table(
+        "import_row",
+        sa.Column("batch_id", big, nullable=False),
+        sa.Column("line", big, autoincrement=False, nullable=False),
+        sa.Column("usage_point", sa.String(64), nullable=False),
+        sa.Column("meter", sa.String(64), nullable=False),
+        sa.Column("at", big, nullable=True),
+        sa.Column("values", sa.JSON(), nullable=False),
+        sa.Column("person", sa.String(80), nullable=False),
+        sa.Column("verdict", sa.String(8), nullable=False),
+        sa.Column("reason", sa.String(48), nullable=False),
+        sa.Column("detail", sa.String(500), nullable=False),
+        sa.ForeignKeyConstraint(["batch_id"], ["import_batch.id"]),
+        sa.PrimaryKeyConstraint("batch_id", "line"),
+    )
+
+
+def _decisions() -> None:
+    big = _big()
+    op.create_table(
+        "quarantine_decision",
+        sa.Column("quarantine_id", big, autoincrement=False, nullable=False),
+        sa.Column("decision", sa.String(16), nullable=False),
+        sa.Column("decided_at", big, nullable=False),
+        sa.Column("decided_by", sa.String(80), nullable=False),
+        sa.Column("note", sa.String(500), nullable=False),
+        sa.Column("office_row_id", big, nullable=True),
+        sa.ForeignKeyConstraint(["quarantine_id"], ["quarantine.id"]),
+        sa.PrimaryKeyConstraint("quarantine_id"),
+    )
 
 
 def downgrade() -> None:
-    """Nothing yet."""
+    for table in (
+        "quarantine_decision",
+        "import_row",
+        "import_batch",
+        "office_row",
+        "occupancy",
+        "book_entry",
+    ):
+        op.drop_table(table)
+    with op.batch_alter_table("installation") as table:
+        table.drop_column("kind")
