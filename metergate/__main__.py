@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "solve": "solve:solve",
     "scan": "scan:scan",
     "bus": "bus:bus",
+    "broker": "broker:broker_app",
     "detect": "detect:detect",
     "backtest": "backtest:backtest",
 }
