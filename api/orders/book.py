@@ -1,0 +1,349 @@
+"""The book of work orders: open or join, take a step; each in the caller's writing transaction, with its audit row.
+
+One open order per place and type holds by the database (`open_key` is unique), whoever opens at the same moment. What
+happened to an order stands in `work_order_step`, numbered per order, and is never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Row
+
+from api.orders.deadlines import Deadline, due
+from api.orders.lifecycle import OPEN, Deed, Standing, State, Step, StepError, check_actor, take, withdraw
+from api.orders.words import URGENCY, Opens, OrderType, Priority, Result
+from api.orders.working_days import WorkCalendar
+from registry import audit
+from registry.models_work_orders import WorkOrder, WorkOrderFinding, WorkOrderStep
+from registry.roles import Actor
+
+OBJECT: Final = "work_order"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A finding that speaks for an order. facts: JSON types, as they were when it joined."""
+
+    finding_id: int
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An order that somebody or some rule asks for. Fields as of `WorkOrder`; deadline and respond as promised."""
+
+    place: str
+    type: OrderType
+    priority: Priority
+    opens: Opens
+    deadline: Deadline
+    reason_en: str
+    reason_zh: str
+    tz: str
+    usage_point_id: str | None = None
+    meter: str = ""
+    district: str = ""
+    policy: str = ""
+    respond: Deadline | None = None
+    parent_id: int | None = None
+    evidence: Sequence[Evidence] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What became of a request. new: False when an open order of that type was there and took the evidence."""
+
+    order_id: int
+    new: bool
+    joined: int
+    raised: bool
+
+
+class StaleError(Exception):
+    """Somebody else was faster. by: who changed the order last, at: [ms UTC], version: the order's version now."""
+
+    def __init__(self, order_id: int, version: int, by: str, deed: str, at: int) -> None:
+        super().__init__(f"order {order_id} was changed meanwhile: {by} did {deed}; its version is {version}")
+        self.version, self.by, self.deed, self.at = version, by, deed, at
+
+
+class UnknownOrderError(Exception):
+    """There is no such order."""
+
+
+def open_or_join(
+    connection: Connection, actor: Actor, request: Request, *, now_ms: int, calendar: WorkCalendar
+) -> Opened:
+    """Open an order, or give its evidence to the open one of this type at this place."""
+    proposed = request.opens is Opens.PROPOSED
+    promise = due(request.deadline, now_ms, calendar=calendar, tz=request.tz)
+    respond = None if request.respond is None else due(request.respond, now_ms, calendar=calendar, tz=request.tz).at
+    open_key = f"{request.place}|{request.type}"
+    state = State.PROPOSED if proposed else State.ACCEPTED
+    values = {
+        "place": request.place,
+        "usage_point_id": request.usage_point_id,
+        "meter": request.meter,
+        "district": request.district,
+        "type": request.type.value,
+        "priority": request.priority.value,
+        "state": state.value,
+        "result": "",
+        "open_key": open_key,
+        "opened_at": now_ms,
+        "opened_by": actor.name,
+        "reason_en": request.reason_en,
+        "reason_zh": request.reason_zh,
+        "policy": request.policy,
+        "accepted_at": None if proposed else now_ms,
+        "respond_by": respond,
+        "due_at": promise.at,
+        "due_rule": str(request.deadline),
+        "provisional": promise.provisional,
+        "parent_id": request.parent_id,
+        "version": 1,
+    }
+    order_id = _insert(connection, values)
+    if order_id is not None:
+        joined = _join(connection, order_id, request.evidence, now_ms)
+        _keep(connection, order_id, actor, "open", "", state.value, now_ms, data={"findings": joined})
+        after = {key: values[key] for key in ("place", "type", "priority", "state", "policy", "due_at")}
+        audit.append(connection, actor, "work_order.open", OBJECT, order_id, at=now_ms, after=after)
+        return Opened(order_id, True, len(joined), False)
+    return _add(connection, actor, request, open_key, promise.at, now_ms)
+
+
+def _insert(connection: Connection, values: Mapping[str, Any]) -> int | None:
+    """Return the new order's number, None when an open one with this key is there."""
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(WorkOrder).values(**values).on_conflict_do_nothing(index_elements=["open_key"])
+    made: int | None = connection.execute(statement.returning(WorkOrder.id)).scalar()
+    return made
+
+
+def _add(connection: Connection, actor: Actor, request: Request, open_key: str, due_at: int, now_ms: int) -> Opened:
+    """More evidence for an open order; it may become more urgent and its promise nearer, never the other way."""
+    order = connection.execute(sa.select(WorkOrder).where(WorkOrder.open_key == open_key).with_for_update()).one()
+    joined = _join(connection, order.id, request.evidence, now_ms)
+    raised = URGENCY[request.priority] > URGENCY[Priority(order.priority)]
+    if raised:
+        changed = {
+            "priority": request.priority.value,
+            "due_at": min(order.due_at, due_at),
+            "version": order.version + 1,
+        }
+        before = {"priority": order.priority, "due_at": order.due_at}
+        connection.execute(sa.update(WorkOrder).where(WorkOrder.id == order.id).values(**changed))
+        audit.append(connection, actor, "work_order.raise", OBJECT, order.id, at=now_ms, before=before, after=changed)
+    if joined or raised:
+        data = {"findings": joined, **({"priority": request.priority.value} if raised else {})}
+        _keep(connection, order.id, actor, "raise" if raised else "join", order.state, order.state, now_ms, data=data)
+    return Opened(order.id, False, len(joined), raised)
+
+
+def _join(connection: Connection, order_id: int, evidence: Sequence[Evidence], now_ms: int) -> list[int]:
+    """Keep the findings that the order does not have yet; return their numbers."""
+    if not evidence:
+        return []
+    known = set(
+        connection.execute(
+            sa.select(WorkOrderFinding.finding_id).where(WorkOrderFinding.order_id == order_id)
+        ).scalars()
+    )
+    fresh = {item.finding_id: item for item in evidence if item.finding_id not in known}
+    rows = [
+        {"order_id": order_id, "finding_id": item.finding_id, "joined_at": now_ms, "evidence": dict(item.facts)}
+        for item in fresh.values()
+    ]
+    if rows:
+        connection.execute(sa.insert(WorkOrderFinding), rows)
+    return list(fresh)
+
+
+def step(
+    connection: Connection,
+    actor: Actor,
+    order_id: int,
+    wanted: Step,
+    *,
+    now_ms: int,
+    version: int | None = None,
+    own: frozenset[str] = frozenset(),
+) -> Row[Any]:
+    """Take one step and return the order's row after it.
+
+    version: what the caller has seen; None when he does not care (services). own: the worker's name and teams.
+    Raises: UnknownOrderError, StaleError, StepError (forbidden, impossible, incomplete); nothing is changed then.
+    """
+    order = _locked(connection, order_id)
+    if version is not None and version != order.version:
+        raise _stale(connection, order)
+    standing = standing_of(order)
+    check_actor(standing, wanted.deed, actor, own=own)
+    after = take(standing, wanted, now_ms=now_ms)
+    changed = _columns(after)
+    if wanted.deed is Deed.ACCEPT:
+        changed["accepted_at"] = now_ms
+    if after.state is State.FINISHED:
+        changed["finished_at"] = now_ms
+    data = {
+        "assignee": wanted.assignee,
+        "result": wanted.result,
+        "appointment_at": wanted.appointment_at,
+        "not_reached": wanted.not_reached or None,
+    }
+    _change(connection, actor, order, wanted.deed, changed, now_ms, note=wanted.note, data=_given(data))
+    return _row(connection, order_id)
+
+
+def cancel_withdrawn(connection: Connection, actor: Actor, finding_id: int, *, reason: str, now_ms: int) -> list[int]:
+    """Cancel the orders that only a withdrawn finding speaks for, and that nobody has begun; return their numbers."""
+    connection.execute(
+        sa.update(WorkOrderFinding)
+        .where(WorkOrderFinding.finding_id == finding_id, WorkOrderFinding.withdrawn_at.is_(None))
+        .values(withdrawn_at=now_ms)
+    )
+    mine = sa.select(WorkOrderFinding.order_id).where(WorkOrderFinding.finding_id == finding_id)
+    others = sa.select(WorkOrderFinding.order_id).where(WorkOrderFinding.withdrawn_at.is_(None))
+    orders = connection.execute(
+        sa.select(WorkOrder)
+        .where(WorkOrder.id.in_(mine), WorkOrder.id.not_in(others), WorkOrder.open_key.is_not(None))
+        .with_for_update()
+    ).all()
+    done = []
+    for order in orders:
+        after = withdraw(standing_of(order))
+        if after is not None:
+            changed = {**_columns(after), "finished_at": now_ms}
+            _change(connection, actor, order, Deed.CANCEL, changed, now_ms, note=reason, data={"finding": finding_id})
+            done.append(order.id)
+    return done
+
+
+def standing_of(order: Row[Any]) -> Standing:
+    """Return what of an order decides over its steps."""
+    return Standing(
+        state=State(order.state),
+        due_at=order.due_at,
+        assignee=order.assignee,
+        result=Result(order.result) if order.result else None,
+        appointment_at=order.appointment_at,
+        visits=order.visits,
+    )
+
+
+def _columns(after: Standing) -> dict[str, Any]:
+    return {
+        "state": after.state.value,
+        "result": after.result.value if after.result else "",
+        "assignee": after.assignee,
+        "appointment_at": after.appointment_at,
+        "due_at": after.due_at,
+        "visits": after.visits,
+    }
+
+
+def _change(
+    connection: Connection,
+    actor: Actor,
+    order: Row[Any],
+    deed: Deed,
+    columns: Mapping[str, Any],
+    now_ms: int,
+    *,
+    note: str,
+    data: Mapping[str, Any],
+) -> None:
+    changed = {key: value for key, value in columns.items() if getattr(order, key) != value}
+    open_key = order.open_key if columns["state"] in OPEN else None
+    connection.execute(
+        sa.update(WorkOrder)
+        .where(WorkOrder.id == order.id)
+        .values(**changed, open_key=open_key, version=order.version + 1)
+    )
+    _keep(connection, order.id, actor, deed.value, order.state, columns["state"], now_ms, note=note, data=data)
+    before = {key: getattr(order, key) for key in changed}
+    audit.append(
+        connection,
+        actor,
+        f"work_order.{deed}",
+        OBJECT,
+        order.id,
+        at=now_ms,
+        before=before,
+        after=changed,
+        note=note,
+    )
+
+
+def _keep(
+    connection: Connection,
+    order_id: int,
+    actor: Actor,
+    deed: str,
+    before: str,
+    after: str,
+    now_ms: int,
+    *,
+    note: str = "",
+    data: Mapping[str, Any],
+) -> None:
+    last = sa.select(sa.func.coalesce(sa.func.max(WorkOrderStep.number), 0)).where(WorkOrderStep.order_id == order_id)
+    number = connection.execute(last).scalar_one() + 1
+    connection.execute(
+        sa.insert(WorkOrderStep).values(
+            order_id=order_id,
+            number=number,
+            at=now_ms,
+            actor=actor.name,
+            deed=deed,
+            before=before,
+            after=after,
+            note=note,
+            data=dict(data),
+        )
+    )
+
+
+def _locked(connection: Connection, order_id: int) -> Row[Any]:
+    order = connection.execute(sa.select(WorkOrder).where(WorkOrder.id == order_id).with_for_update()).one_or_none()
+    if order is None:
+        raise UnknownOrderError(f"there is no work order {order_id}")
+    return order
+
+
+def _row(connection: Connection, order_id: int) -> Row[Any]:
+    return connection.execute(sa.select(WorkOrder).where(WorkOrder.id == order_id)).one()
+
+
+def _stale(connection: Connection, order: Row[Any]) -> StaleError:
+    last = connection.execute(
+        sa.select(WorkOrderStep)
+        .where(WorkOrderStep.order_id == order.id)
+        .order_by(WorkOrderStep.number.desc())
+        .limit(1)
+    ).one()
+    return StaleError(order.id, order.version, last.actor, last.deed, last.at)
+
+
+def _given(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if value not in (None, "")}
+
+
+__all__ = [
+    "Evidence",
+    "Opened",
+    "Request",
+    "StaleError",
+    "StepError",
+    "UnknownOrderError",
+    "cancel_withdrawn",
+    "open_or_join",
+    "standing_of",
+    "step",
+]
