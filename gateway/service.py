@@ -105,6 +105,12 @@ class Gateway:
             await self.outbox.close()
             self._save(self.health())
 
+    def renew_logins(self) -> None:
+        """Look at the brokers' logins again, also at those that a broker refused before."""
+        for part in (self.uplink, self.pushed):
+            if part is not None:
+                part.session.renew_login()
+
     def health(self) -> Health:
         """Return how this gateway is."""
         outbox = self.outbox
@@ -182,10 +188,12 @@ async def run_gateway(
     stop: asyncio.Event,
     rng: random.Random | None = None,
     field_broker: FieldBrokerSettings | None = None,
+    hangup: asyncio.Event | None = None,
 ) -> None:
     """Run a gateway until `stop` is set. rng: all its chance (back-off, names of epochs); from the system when None.
 
     field_broker: where MQTT meters send; only needed when the plan has any.
+    hangup: set (and cleared here) whenever the brokers' logins are to be looked at again.
 
     Raises: OutboxTaken.
     """
@@ -193,14 +201,23 @@ async def run_gateway(
     gateway = Gateway(settings, plan, broker=broker, field_broker=field_broker, clock=clock, rng=chance)
     work = asyncio.ensure_future(gateway.run())
     stopped = asyncio.ensure_future(stop.wait())
+    renewing = asyncio.ensure_future(_renew_logins(gateway, hangup or asyncio.Event()))
     try:
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopped.cancel()
+        renewing.cancel()
         work.cancel()
         with suppress(asyncio.CancelledError):
             await work
     _log.info("gateway ended", gateway=plan.gateway, waiting=gateway.outbox.held.count)
+
+
+async def _renew_logins(gateway: Gateway, hangup: asyncio.Event) -> None:
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        gateway.renew_logins()
 
 
 def _our_version() -> str:

@@ -24,8 +24,10 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Setti
 Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
-def run(work: Work, notifier: Notifier | None = None) -> None:
+def run(work: Work, notifier: Notifier | None = None, hangup: asyncio.Event | None = None) -> None:
     """Run until the work ends or SIGTERM or Ctrl-C sets its stop event; tell systemd, where it started us.
+
+    hangup: set at each SIGHUP, by which a service is asked to look at its files again; without one SIGHUP ends it.
 
     notifier: given by a service that says itself when it is ready. The others are ready when they run: they wait for
     broker, store and registry by themselves, and /readyz tells for which.
@@ -42,6 +44,8 @@ def run(work: Work, notifier: Notifier | None = None) -> None:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, end)
+        if hangup is not None:
+            loop.add_signal_handler(signal.SIGHUP, hangup.set)
         beating = asyncio.create_task(manager.keep_alive(SystemClock()))
         if notifier is None:
             manager.ready()

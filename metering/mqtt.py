@@ -5,6 +5,9 @@
   message. Each connection is a new paho client, so nothing of the old one can leak into it.
 - Reason codes are read where the broker has them (MQTT 5): a message refused by an access list fails its `send`.
   MQTT 3.1.1 brokers answer "success" and throw such a message away, which is why nothing depends on PUBACK.
+- The login is read anew for each connection, and looked at each second: when it changed, the session connects with
+  the new one. While the broker refuses the new one, the one that worked last is used, so that no order of steps in
+  replacing a password keeps anybody out.
 - Bounded: QoS 1 by receive-maximum (MQTT 5; 3.1.1 brokers have their own limit), QoS 0 by `MAX_WAITING`.
 """
 
@@ -19,45 +22,28 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
-from pydantic import Field, SecretStr
 
+from metering.broker_settings import BrokerSettings, Credential, tls_words
 from metering.clock import Clock
 from metering.errors import BrokerError
-from metering.settings import SettingsModel
+
+__all__ = ["MAX_WAITING", "BrokerSettings", "Delivery", "Message", "MqttSession"]
 
 MAX_WAITING: Final = 10_000
 """QoS 0 deliveries kept for a slow reader; more are dropped and counted."""
 _FIRST_RETRY_S: Final = 0.2
 _LAST_RETRY_S: Final = 15.0
 _CONNECT_DEADLINE_S: Final = 10.0
+_HOUSEKEEPING_S: Final = 1.0
+_LOGIN_REFUSED: Final = ("Not authorized", "Bad user name or password", "Bad authentication method")
 _STEADY_S: Final = 5.0  # a link that falls sooner keeps the back-off growing (two clients with one id would storm)
-
-
-class BrokerSettings(SettingsModel):
-    """How to reach one MQTT broker."""
-
-    host: str = Field("127.0.0.1", description="Host name or address of the MQTT broker.", min_length=1)
-    port: int = Field(1883, description="TCP port of the broker, 1 to 65535; 8883 is usual with TLS.", ge=1, le=65535)
-    username: str = Field("", description="User name at the broker; empty connects without one.")
-    password: SecretStr = Field(
-        SecretStr(""),
-        description="Password at the broker; better given as a file by METERGATE__BROKER__PASSWORD_FILE.",
-    )
-    tls_ca: Path | None = Field(
-        None, description="PEM file of the authority that signed the broker's certificate; turns TLS on."
-    )
-    protocol: Literal["auto", "5", "3.1.1"] = Field(
-        "auto", description="MQTT version: auto tries 5 first and falls back to 3.1.1 when the broker has no 5."
-    )
-    keepalive_s: int = Field(20, description="Seconds between signs of life on an idle link, 5 to 600.", ge=5, le=600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +83,8 @@ class Delivery:
 class MqttSession:
     """Connects, stays connected, sends and receives; see the module's docstring for the manners.
 
-    Counters: connects, disconnects, received, dropped_qos0, sent, refused, subscribe_refused.
+    Counters: connects, disconnects, received, dropped_qos0, sent, refused, subscribe_refused, login_refused,
+    login_changed.
     """
 
     def __init__(
@@ -127,13 +114,26 @@ class MqttSession:
         self.on_disconnect = on_disconnect
         self.last_problem = "not connected yet"
         self.counters = dict.fromkeys(
-            ("connects", "disconnects", "received", "dropped_qos0", "sent", "refused", "subscribe_refused"), 0
+            (
+                "connects",
+                "disconnects",
+                "received",
+                "dropped_qos0",
+                "sent",
+                "refused",
+                "subscribe_refused",
+                "login_refused",
+                "login_changed",
+            ),
+            0,
         )
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._link: _Link | None = None
         self._speak_5 = settings.protocol != "3.1.1"
         self._jitter = random.Random(client_id)
+        self._login_worked: Credential | None = None
+        self._login_refused: Credential | None = None
 
     @property
     def connected(self) -> bool:
@@ -144,6 +144,10 @@ class MqttSession:
     def protocol(self) -> str:
         """The MQTT version of the present (or next) connection: "5" or "3.1.1"."""
         return "5" if self._speak_5 else "3.1.1"
+
+    def renew_login(self) -> None:
+        """Look at the login again, also at one that the broker refused before; takes effect within a second."""
+        self._login_refused = None
 
     async def run(self) -> None:
         """Keep the session up until cancelled; cancelling sends DISCONNECT."""
@@ -165,6 +169,7 @@ class MqttSession:
                 was_up = self._link is link
                 self._link = None
                 link.close()
+                self._note_login(link, worked=was_up)
             if was_up:
                 self.counters["disconnects"] += 1
                 if self.on_disconnect:
@@ -217,6 +222,32 @@ class MqttSession:
         if self.on_connect:
             self.on_connect()
 
+    def _login(self) -> Credential:
+        """Return the login for the next connection. Raises: BrokerError when there is none."""
+        worked = self._login_worked
+        try:
+            now = self.settings.credential()
+        except BrokerError:
+            if worked is None:
+                raise
+            return worked
+        return worked if worked is not None and now == self._login_refused else now
+
+    def _login_changed(self, link: _Link) -> bool:
+        """True when the settings hold another login than the link's, and the broker has not refused that one."""
+        try:
+            now = self.settings.credential()
+        except BrokerError:
+            return False  # a file that is being replaced, or gone: what works goes on
+        return now not in (link.login, self._login_refused)
+
+    def _note_login(self, link: _Link, *, worked: bool) -> None:
+        if worked:
+            self._login_worked, self._login_refused = link.login, None
+        elif link.login_refused:
+            self.counters["login_refused"] += 1
+            self._login_refused = link.login
+
     def _maybe_change_protocol(self, link: _Link) -> None:
         """`auto`: a broker without MQTT 5 refuses it by code or hangs up before CONNACK; then 3.1.1 is tried."""
         if self.settings.protocol == "auto" and (link.no_such_protocol or not self._speak_5):
@@ -243,6 +274,8 @@ class _Link:
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self.reason = ""
         self.no_such_protocol = False
+        self.login = Credential("", "")
+        self.login_refused = False
         self._sent: dict[int, asyncio.Future[None]] = {}
         self._unacknowledged: deque[Delivery] = deque()
         self._misc: asyncio.Task[None] | None = None
@@ -252,13 +285,17 @@ class _Link:
 
     async def open(self) -> None:
         """Connect and subscribe. Raises: BrokerError."""
+        self._secure()
         try:
             await self._session.clock.timeout(self._connect(), _CONNECT_DEADLINE_S)
             await self._session.clock.timeout(self._connack, _CONNECT_DEADLINE_S)
             await self._subscribe()
         except TimeoutError:
             raise BrokerError("the broker does not answer", port=self._session._port()) from None
-        except (OSError, ssl.SSLError) as error:
+        except ssl.SSLError as error:
+            words = tls_words(error, self._session.settings.host)
+            raise BrokerError(words, port=self._session._port()) from error
+        except OSError as error:
             raise BrokerError(f"cannot connect to the broker: {error}", port=self._session._port()) from error
 
     def close(self) -> None:
@@ -306,10 +343,6 @@ class _Link:
         )
         client.connect_timeout = _CONNECT_DEADLINE_S
         client.max_inflight_messages_set(1000)
-        if s.settings.username:
-            client.username_pw_set(s.settings.username, s.settings.password.get_secret_value() or None)
-        if s.settings.tls_ca is not None:
-            client.tls_set(ca_certs=str(s.settings.tls_ca), tls_version=ssl.PROTOCOL_TLS_CLIENT)
         if s.will is not None:
             client.will_set(s.will.topic, s.will.payload, s.will.qos, s.will.retain)
         client.on_socket_open = lambda *a: self._in_loop(self._socket_open, a[2])
@@ -322,6 +355,15 @@ class _Link:
         client.on_message = self._on_message
         client.on_publish = self._on_puback
         return client
+
+    def _secure(self) -> None:
+        """Login and TLS as they stand now. Raises: BrokerError that names the file."""
+        self.login = self._session._login()
+        if self.login.username:
+            self._client.username_pw_set(self.login.username, self.login.password or None)
+        context = self._session.settings.tls_context()
+        if context is not None:
+            self._client.tls_set_context(context)
 
     async def _connect(self) -> None:
         s = self._session
@@ -356,7 +398,12 @@ class _Link:
 
     async def _housekeeping(self) -> None:
         while self._client.loop_misc() == paho.MQTT_ERR_SUCCESS:
-            await self._session.clock.sleep(1.0)
+            await self._session.clock.sleep(_HOUSEKEEPING_S)
+            if self._session.connected and self._session._login_changed(self):
+                self._session.counters["login_changed"] += 1
+                self.reason = "the login changed; connecting with the new one"
+                self._client.disconnect()
+                return
 
     # paho calls the socket hooks from the connecting thread at first and from the loop afterwards
     def _in_loop(self, call: Callable[[Any], None], sock: Any) -> None:
@@ -407,6 +454,7 @@ class _Link:
             return
         if code.is_failure:
             self.no_such_protocol = "protocol version" in str(code).lower()
+            self.login_refused = str(code) in _LOGIN_REFUSED
             self._connack.set_exception(BrokerError(f"the broker refuses us: {code}", port=self._session._port()))
         else:
             self._connack.set_result(None)
@@ -431,7 +479,7 @@ class _Link:
             self._suback.set_result(None)
 
     def _on_disconnect(self, _c: Any, _u: Any, _flags: Any, code: Any, _p: Any = None) -> None:
-        self.reason = f"link to the broker lost: {code}"
+        self.reason = self.reason or f"link to the broker lost: {code}"
         if not self._connack.done():
             # brokers of 3.1.1 days hang up on a CONNECT of version 5
             self.no_such_protocol = self._speak_5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def gateway(config: ConfigOption = None, plan: PlanOption = None) -> None:
     """
     with errors_as_words():
         settings = prepare(config, "gateway")
+        hangup = asyncio.Event()
         checked = load_plan(plan or settings.gateway.plan, load_profiles(*settings.gateway.profiles))
         run(
             lambda stop: run_gateway(
@@ -33,5 +35,7 @@ def gateway(config: ConfigOption = None, plan: PlanOption = None) -> None:
                 field_broker=settings.field_broker,
                 clock=SystemClock(),
                 stop=stop,
-            )
+                hangup=hangup,
+            ),
+            hangup=hangup,
         )
