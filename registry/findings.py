@@ -29,6 +29,7 @@ __all__ = ["Change", "FindingFacts", "open_findings", "record"]
 
 _FACTS: Final = tuple(FindingFacts.__slots__)
 _DEFAULTS: Final = AlarmSettings()
+_JSON: Final = json.JSONEncoder(allow_nan=False)
 
 
 def record(
@@ -172,7 +173,7 @@ def _end(case: Case, item: FindingFacts, now_ms: int, who: str) -> None:
 def _columns(item: FindingFacts) -> dict[str, Any]:
     values = {name: getattr(item, name) for name in _FACTS}
     try:
-        values["evidence"] = json.loads(json.dumps(item.evidence, allow_nan=False))
+        values["evidence"] = json.loads(_JSON.encode(item.evidence))
     except (TypeError, ValueError) as error:
         raise ValueError(f"evidence of {item.key} is not JSON: {error}") from error
     values["withdrawn_why"] = item.withdrawn_why[:500]

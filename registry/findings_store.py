@@ -25,14 +25,16 @@ _ALARM: Final = ("alarm", "active", "acked", "told", "suppressed", "shelved_unti
 class Case:
     """One finding while it is changed. values: its row; id is 0 while it is new. events: history not yet written."""
 
-    __slots__ = ("alarm", "before", "events", "touched", "values")
+    __slots__ = ("alarm", "before", "events", "state", "stored", "touched", "values")
 
     def __init__(self, values: dict[str, Any], *, new: bool = False) -> None:
         self.values = values
         self.alarm = Alarm(
             **{name: values[name] for name in _ALARM}, withdrawn=values["withdrawn_at"] is not None and not new
         )
+        self.state: AlarmState = self.alarm.state
         self.before: str = "" if new else values["state"]
+        self.stored = {} if new else dict(values)
         self.touched = new
         self.events: list[dict[str, Any]] = []
 
@@ -45,15 +47,16 @@ class Case:
 
     def step(self, event: AlarmEvent, *, at: int, who: str, note: str = "", until: int | None = None) -> None:
         """Let one event happen. Raises: TransitionError."""
-        old = self.alarm.state
+        old = self.state
         self.alarm = apply(self.alarm, event, at=at, until=until)
+        self.state = self.alarm.state
         if self.alarm.out_until is None:
             self.values["window_id"] = None
         self._tell(event.value, old, at=at, who=who, note=note, until=until)
 
     def comment(self, note: str, *, at: int, who: str) -> None:
         """Add a line of history that changes no state."""
-        self._tell(COMMENT, self.alarm.state, at=at, who=who, note=note, until=None)
+        self._tell(COMMENT, self.state, at=at, who=who, note=note, until=None)
 
     def _tell(self, event: str, old: AlarmState, *, at: int, who: str, note: str, until: int | None) -> None:
         self.touched = True
@@ -65,7 +68,7 @@ class Case:
                 "who": who,
                 "event": event,
                 "from_state": old.value,
-                "to_state": self.alarm.state.value,
+                "to_state": self.state.value,
                 "until": until,
                 "note": note[:NOTE_LENGTH],
             }
@@ -73,8 +76,14 @@ class Case:
 
     def row(self) -> dict[str, Any]:
         """The columns as they are now."""
-        state = {name: getattr(self.alarm, name) for name in _ALARM}
-        return {**self.values, **state, "state": self.alarm.state.value}
+        for name in _ALARM:
+            self.values[name] = getattr(self.alarm, name)
+        self.values["state"] = self.state.value
+        return self.values
+
+    def changed(self) -> dict[str, Any]:
+        """The columns that differ from what is stored."""
+        return {name: value for name, value in self.row().items() if self.stored[name] != value}
 
     def change(self, sort: Sort, at: int, note: str = "") -> Change:
         """What to tell others; for a finding that is saved."""
@@ -84,7 +93,7 @@ class Case:
             row["key"],
             sort,
             self.before,
-            self.alarm.state.value,
+            self.state.value,
             at,
             row["kind"],
             row["severity"],
@@ -130,19 +139,24 @@ def save(connection: Connection, cases: Iterable[Case]) -> None:
     """Write rows and history. New ones get their ids."""
     touched = [case for case in cases if case.touched]
     new = [case for case in touched if not case.values["id"]]
+    _update(connection, [case for case in touched if case.values["id"]])
     _insert(connection, new)
-    fresh = {id(case) for case in new}
-    old = [{**case.row(), "b_id": case.values["id"]} for case in touched if id(case) not in fresh]
-    if old:
-        names = [name for name in old[0] if name not in ("id", "key", "b_id")]
-        statement = sa.update(FINDING).where(FINDING.c.id == sa.bindparam("b_id"))
-        statement = statement.values({name: sa.bindparam(name) for name in names})
-        connection.execute(statement, old)
     lines = [{**line, "finding_id": case.values["id"]} for case in touched for line in case.events]
     if lines:
         connection.execute(sa.insert(HISTORY), lines)
     for case in touched:
-        case.events, case.touched = [], False
+        case.stored, case.events, case.touched = dict(case.values), [], False
+
+
+def _update(connection: Connection, cases: Iterable[Case]) -> None:
+    """One prepared statement per set of changed columns: an index is written anew for each column that is named."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for case in cases:
+        if changed := case.changed():
+            groups.setdefault(tuple(changed), []).append({**changed, "b_id": case.values["id"]})
+    for names, rows in groups.items():
+        statement = sa.update(FINDING).where(FINDING.c.id == sa.bindparam("b_id"))
+        connection.execute(statement.values({name: sa.bindparam(name) for name in names}), rows)
 
 
 def _insert(connection: Connection, cases: Sequence[Case]) -> None:

@@ -62,9 +62,12 @@ def _findings() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("key"),
     )
-    indexed = "usage_point meter kind priority detected_at gateway district parent_key state active"
-    for column in [*indexed.split(), "shelved_until", "out_until", "window_id"]:
+    for column in ("usage_point", "meter", "detected_at", "gateway", "district", "state", "active"):
         op.create_index(f"ix_finding_{column}", "finding", [column])
+    known = {name: f"{name} IS NOT NULL" for name in ("shelved_until", "out_until", "window_id")}
+    for column, condition in {**known, "parent_key": "parent_key <> ''"}.items():
+        where = sa.text(condition)
+        op.create_index(f"ix_finding_{column}", "finding", [column], sqlite_where=where, postgresql_where=where)
 
 
 def _history() -> None:
