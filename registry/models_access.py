@@ -17,8 +17,8 @@ class User(Base):
     """A person. areas: districts, or ["*"] for everywhere; an empty list is nowhere.
 
     password_hash: Argon2id, "" while none is set. one_time: the password must be changed before anything else.
-    failed: wrong passwords in a row, since when `locked_until` [ms UTC] grows. totp_step: the last 30 s step whose
-    code was used, so that no code serves twice.
+    failed: wrong passwords in a row, with which `locked_until` [ms UTC] grows. totp_step: the last 30 s step whose
+    code was used, so that no code serves twice. totp_pending: a secret that the user has not yet confirmed.
     """
 
     __tablename__ = "user_account"
@@ -33,12 +33,26 @@ class User(Base):
     areas: Mapped[list[Any]] = mapped_column(Words)
     enabled: Mapped[bool] = mapped_column(default=True)
     totp_secret: Mapped[str] = mapped_column(sa.String(64), default="")
+    totp_pending: Mapped[str] = mapped_column(sa.String(64), default="")
     totp_step: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
     locked_until: Mapped[int] = mapped_column(default=0)
+    last_login_at: Mapped[int | None]
     created_at: Mapped[int]
     changed_at: Mapped[int]
     version: Mapped[int] = mapped_column(default=1)
+
+
+class UnknownLogin(Base):
+    """Wrong logins under names that do not exist, counted in a fixed number of buckets by the name's hash.
+
+    Unknown names are locked like known ones, so that a lock does not tell who exists; and the table cannot grow.
+    """
+
+    __tablename__ = "unknown_login"
+    bucket: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False)
+    failed: Mapped[int] = mapped_column(default=0)
+    locked_until: Mapped[int] = mapped_column(default=0)
 
 
 class Session(Base):

@@ -56,6 +56,21 @@ class Actor:
         return self.areas is None or district in self.areas
 
 
+def may_grant(actor: Actor, roles: Iterable[Role], areas: frozenset[str] | None) -> bool:
+    """True when the actor may give away these roles and areas: an administrator all, everybody else what he has."""
+    if actor.read_only:
+        return False
+    if actor.has(Role.ADMIN):
+        return True
+    within = actor.areas is None or (areas is not None and areas <= actor.areas)
+    return within and frozenset(roles) <= actor.roles
+
+
+def areas_to(areas: frozenset[str] | None) -> list[str]:
+    """Return areas as they are stored: a sorted list, ["*"] for all."""
+    return [EVERYWHERE] if areas is None else sorted(areas)
+
+
 def areas_from(words: Iterable[str]) -> frozenset[str] | None:
     """Return the districts of a stored list; None (all) when it holds "*"."""
     found = frozenset(words)

@@ -38,14 +38,23 @@ def _people() -> None:
         sa.Column("areas", sa.JSON(), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
         sa.Column("totp_secret", sa.String(64), nullable=False),
+        sa.Column("totp_pending", sa.String(64), nullable=False),
         sa.Column("totp_step", big, nullable=False),
         sa.Column("failed", big, nullable=False),
         sa.Column("locked_until", big, nullable=False),
+        sa.Column("last_login_at", big, nullable=True),
         sa.Column("created_at", big, nullable=False),
         sa.Column("changed_at", big, nullable=False),
         sa.Column("version", big, nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
+    )
+    op.create_table(
+        "unknown_login",
+        sa.Column("bucket", big, autoincrement=False, nullable=False),
+        sa.Column("failed", big, nullable=False),
+        sa.Column("locked_until", big, nullable=False),
+        sa.PrimaryKeyConstraint("bucket"),
     )
     op.create_table(
         "user_session",
@@ -138,5 +147,6 @@ def _gateways() -> None:
 
 
 def downgrade() -> None:
-    for table in ("command", "gateway_credential", "audit_head", "audit", "api_key", "user_session", "user_account"):
+    people = ("user_session", "unknown_login", "user_account")
+    for table in ("command", "gateway_credential", "audit_head", "audit", "api_key", *people):
         op.drop_table(table)
