@@ -17,6 +17,7 @@ from ingest.settings import IngestSettings, StoreSettings
 from metergate.logs import LogSettings
 from metering.mqtt import BrokerSettings
 from metering.settings import SettingsModel, load, parse
+from registry.settings import AccessSettings, AuditSettings
 
 
 class RegistrySettings(SettingsModel):
@@ -35,6 +36,8 @@ class Settings(SettingsModel):
     broker: BrokerSettings = BrokerSettings()
     field_broker: FieldBrokerSettings = FieldBrokerSettings()
     registry: RegistrySettings = RegistrySettings()
+    access: AccessSettings = AccessSettings()
+    audit: AuditSettings = AuditSettings()
     store: StoreSettings = StoreSettings()
     gateway: GatewaySettings = GatewaySettings()
     ingest: IngestSettings = IngestSettings()
