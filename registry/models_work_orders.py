@@ -70,12 +70,13 @@ class WorkOrderStep(Base):
 
 
 class WorkOrderFinding(Base):
-    """A finding that an order answers; its evidence as it was when it joined. judged: what the visit said of it."""
+    """A finding that an order answers; its evidence and its number of repeats as they were when it joined."""
 
     __tablename__ = "work_order_finding"
     order_id: Mapped[int] = mapped_column(sa.ForeignKey("work_order.id"), primary_key=True)
     finding_id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False, index=True)
     joined_at: Mapped[int]
+    repeats: Mapped[int] = mapped_column(default=0)
     evidence: Mapped[dict[str, Any]]
     withdrawn_at: Mapped[int | None]
 

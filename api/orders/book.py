@@ -27,10 +27,11 @@ OBJECT: Final = "work_order"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A finding that speaks for an order. facts: JSON types, as they were when it joined."""
+    """A finding that speaks for an order. facts: JSON types, as they were when it joined. repeats: of the finding."""
 
     finding_id: int
     facts: Mapping[str, Any]
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,13 @@ def _join(connection: Connection, order_id: int, evidence: Sequence[Evidence], n
     )
     fresh = {item.finding_id: item for item in evidence if item.finding_id not in known}
     rows = [
-        {"order_id": order_id, "finding_id": item.finding_id, "joined_at": now_ms, "evidence": dict(item.facts)}
+        {
+            "order_id": order_id,
+            "finding_id": item.finding_id,
+            "joined_at": now_ms,
+            "repeats": item.repeats,
+            "evidence": dict(item.facts),
+        }
         for item in fresh.values()
     ]
     if rows:

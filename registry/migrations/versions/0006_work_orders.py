@@ -240,6 +240,7 @@ def _work_order_finding() -> None:
         sa.Column("order_id", _big(), nullable=False),
         sa.Column("finding_id", _big(), autoincrement=False, nullable=False),
         sa.Column("joined_at", _big(), nullable=False),
+        sa.Column("repeats", _big(), nullable=False),
         sa.Column("evidence", sa.JSON(), nullable=False),
         sa.Column("withdrawn_at", _big(), nullable=True),
         sa.ForeignKeyConstraint(["order_id"], ["work_order.id"]),
