@@ -1,4 +1,8 @@
-"""Run the API: one process, one loopback socket, a clean end within 2 s of SIGTERM, and not a byte on stdout."""
+"""Run the API: one process, one socket, a clean end within 2 s of SIGTERM, and not a byte on stdout.
+
+The socket is loopback unless TLS, or a proxy that has it, stands before every password; and even then only when an
+administrator has chosen a password of his own.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,12 @@ from fastapi import FastAPI
 from api.app import close, create_app
 from api.guard import ConnectionGuard, GuardedProtocol
 from api.metrics import ApiMetrics
-from api.settings import ApiSettings
+from api.settings import NEEDS_TLS, ApiSettings
+from api.tls import HANDSHAKE_S, Certificate, certificate, follow
 from metering.clock import Clock
 from metering.errors import SettingsError
 from metering.store import ReadingStore
+from registry import users
 from registry.database import Database
 
 _GRACE_S: Final = 1  # for answers under way when the end comes; uvicorn takes whole seconds
@@ -41,33 +47,37 @@ async def run_api(
 ) -> None:
     """Serve until `stop` is set; without one, until SIGTERM or SIGINT.
 
-    on_ready: called with the address ("http://127.0.0.1:8080") once connections are accepted.
-    Raises: SettingsError when the address is not loopback or the port is taken.
+    on_ready: called with the address ("http://127.0.0.1:8080", https with TLS) once connections are accepted.
+    Raises: SettingsError when the address may not be served (yet), the port is taken, or the certificate is none.
     """
     ending = stop or asyncio.Event()
+    secured = certificate(settings)
     listener = bind(settings)
+    _refuse_strangers(settings, listener, database)
     metrics = ApiMetrics()
     app = create_app(settings, database=database, store=store, clock=clock, metrics=metrics)
-    server = _Server(_config(app, settings, metrics), clock)
+    server = _Server(_config(app, settings, metrics), clock, secured)
     with listener, contextlib.nullcontext() if stop else _signals(ending):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         watching = asyncio.create_task(_stop_when(ending, server))
+        following = asyncio.create_task(follow(secured, clock)) if secured else watching
         try:
             await _until_started(server, serving, clock)
             if server.started and on_ready is not None:
-                on_ready(address(listener))
+                on_ready(address(listener, "https" if secured else "http"))
             await serving
         finally:
             watching.cancel()
+            following.cancel()
             server.should_exit = True
-            await asyncio.gather(serving, watching, return_exceptions=True)
+            await asyncio.gather(serving, watching, following, return_exceptions=True)
             close(app)
 
 
 def bind(settings: ApiSettings) -> socket.socket:
     """Return the bound socket.
 
-    Raises: SettingsError when the address is not loopback or the port is taken.
+    Raises: SettingsError when the address is not loopback and nothing encrypts, or the port is taken.
     """
     host = "127.0.0.1" if settings.host.lower() == "localhost" else settings.host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -77,8 +87,8 @@ def bind(settings: ApiSettings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, settings.port))
         bound = ipaddress.ip_address(listener.getsockname()[0])
-        if not bound.is_loopback:  # settings refuse it already; this is the last word, whatever made them
-            raise SettingsError(f"api.host = {settings.host}: only loopback addresses are possible (127.0.0.1, ::1)")
+        if not bound.is_loopback and not settings.encrypted:  # the last word, whatever made the settings
+            raise SettingsError(f"api.host = {settings.host}: {NEEDS_TLS}")
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
@@ -91,19 +101,59 @@ def bind(settings: ApiSettings) -> socket.socket:
     return listener
 
 
-def address(listener: socket.socket) -> str:
+def _refuse_strangers(settings: ApiSettings, listener: socket.socket, database: Database) -> None:
+    """Close the socket and raise SettingsError when others would reach it before an administrator has a password."""
+    if ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        return
+    try:
+        with database.read() as connection:
+            if users.ready(connection):
+                return
+        raise SettingsError(
+            f"api.host = {settings.host}: no administrator has a password of his own yet; log in on this host first "
+            f'(api.host = "127.0.0.1") and replace the one-time password'
+        )
+    except BaseException:
+        listener.close()
+        raise
+
+
+def address(listener: socket.socket, scheme: str = "http") -> str:
     """Return "http://127.0.0.1:8080" of a bound socket."""
     host, port, *_ = listener.getsockname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server without its signal handlers (they raise the signal again after a clean end), and with an end
     for callers who hang on: they are cut off before uvicorn would cancel their tasks and log each as an error."""
 
-    def __init__(self, config: uvicorn.Config, clock: Clock) -> None:
+    def __init__(self, config: uvicorn.Config, clock: Clock, secured: Certificate | None) -> None:
         super().__init__(config)
         self._clock = clock
+        self._secured = secured
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; with TLS it listens by our context, and with a deadline for handshakes that uvicorn lacks."""
+        if self._secured is None:
+            await super().startup(sockets)
+            return
+        await self.lifespan.startup()
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                self._connection,
+                sock=listener,
+                backlog=_BACKLOG,
+                ssl=self._secured.context,
+                ssl_handshake_timeout=HANDSHAKE_S,
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
+
+    def _connection(self) -> asyncio.Protocol:
+        make = cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         cutting = asyncio.create_task(self._cut_off())

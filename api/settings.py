@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
+from typing import Final, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from metering.settings import SettingsModel
 
 KIB = 1024
 MIB = 1024 * KIB
 
+NEEDS_TLS: Final = (
+    "must be a loopback address (127.0.0.1 or ::1) unless tls_cert and tls_key are set, "
+    'or front = "proxy" and the proxy encrypts'
+)
+
 
 class ApiSettings(SettingsModel):
     """Where the API listens and what it refuses."""
 
+    tls_cert: Path | None = Field(
+        None, description="PEM file of the API's certificate and its chain; turns TLS on, needs tls_key."
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file of the key of tls_cert, without a passphrase; changed files are taken over."
+    )
+    front: Literal["none", "proxy"] = Field(
+        "none",
+        description="What callers meet before us: none, or a proxy, which then must encrypt and be the only one who "
+        "reaches our port.",
+    )
     host: str = Field(
         "127.0.0.1",
-        description="Loopback address that the API listens on; every other address is refused until callers must "
-        "show who they are.",
+        description="Address that the API listens on; one that others can reach needs tls_cert and tls_key, or "
+        'front = "proxy", and an administrator with a password of his own.',
     )
     port: int = Field(8080, ge=0, le=65535, description="TCP port of the API; 0 takes any free one.")
     max_body_bytes: int = Field(
@@ -66,12 +84,75 @@ class ApiSettings(SettingsModel):
         description="Period [s] in which a meter must have been read to count into the read rate 抄见率.",
     )
 
+    names: tuple[str, ...] = Field(
+        (),
+        description="Host names and addresses, beside loopback, by which callers may ask for the API, such as "
+        '["metergate.example"]; a request for any other name is answered with 421.',
+    )
+    rate_per_s: float = Field(
+        100.0, gt=0, le=1_000_000, description="Requests that one key or user may send per second; more is a 429."
+    )
+    rate_burst: int = Field(
+        400, ge=1, le=10_000_000, description="Requests that one key or user may send at once before that counts."
+    )
+    unknown_per_s: float = Field(
+        5.0, gt=0, le=1_000_000, description="Requests per second of one address that shows neither key nor login."
+    )
+    unknown_burst: int = Field(
+        60, ge=1, le=10_000_000, description="Requests that such an address may send at once before that counts."
+    )
+    tries_per_min: float = Field(
+        6.0,
+        gt=0,
+        le=60_000,
+        description="Logins and unknown keys that one address may try per minute, beside the locks of each account.",
+    )
+    tries_burst: int = Field(
+        20, ge=1, le=10_000, description="Logins and unknown keys that one address may try before that counts."
+    )
+    identity_cache_s: float = Field(
+        2.0,
+        ge=0,
+        le=30,
+        description="Time for which the API remembers whose key or login it saw [s]; a revoked one works as long.",
+    )
+
+    @field_validator("names")
+    @classmethod
+    def _plain_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not name or name != name.strip() or any(sign in name for sign in "/*@ ") or "://" in name:
+                raise ValueError(f"{name!r} is not a host name or address, such as metergate.example")
+        return tuple(name.lower() for name in names)
+
     @field_validator("host")
     @classmethod
-    def _only_loopback(cls, host: str) -> str:
-        if not is_loopback(host):
-            raise ValueError("must be a loopback address (127.0.0.1 or ::1): the API does not know its callers yet")
+    def _no_password_in_the_clear(cls, host: str, info: ValidationInfo) -> str:
+        """The fields that decide stand before `host`, so that the complaint can name the line of the address."""
+        if not is_loopback(host) and not _is_address(host):
+            raise ValueError(f"{NEEDS_TLS}; and an IP address of this machine, 0.0.0.0 or :: for all of them")
+        if not is_loopback(host) and info.data.get("front") != "proxy" and info.data.get("tls_key") is None:
+            raise ValueError(NEEDS_TLS)
         return host
+
+    @model_validator(mode="after")
+    def _certificate_is_whole(self) -> ApiSettings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together: set both or none")
+        return self
+
+    @property
+    def encrypted(self) -> bool:
+        """True when what others send us travels encrypted, by us or by a proxy."""
+        return self.front == "proxy" or (self.tls_cert is not None and self.tls_key is not None)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host
 
 
 def is_loopback(host: str) -> bool:

@@ -19,7 +19,7 @@ from api.settings import ApiSettings, is_loopback
 from metering.clock import SystemClock
 from metering.errors import SettingsError
 from metering.settings import parse
-from tests.api.process import read_all, served, until
+from tests.api.process import read_all, real_key, served, until
 from tests.api.world import make_world
 
 
@@ -39,8 +39,8 @@ def test_the_refusal_names_file_line_and_what_is_allowed() -> None:
 
 
 def test_settings_made_past_every_check_still_bind_nothing_else() -> None:
-    with pytest.raises(SettingsError, match="only loopback addresses are possible"):
-        bind(ApiSettings.model_construct(host="0.0.0.0", port=0))
+    with pytest.raises(SettingsError, match="must be a loopback address"):
+        bind(ApiSettings.model_construct(host="0.0.0.0", port=0, front="none", tls_cert=None, tls_key=None))
 
 
 @pytest.mark.parametrize(("host", "begin"), [("localhost", "http://127.0.0.1:"), ("127.0.0.2", "http://127.0.0.2:")])
@@ -131,7 +131,7 @@ def test_it_ends_with_the_house_that_runs_it(tmp_path: Path) -> None:
         while not found:
             await asyncio.sleep(0.01)
             assert not serving.done()
-        async with httpx.AsyncClient(base_url=found[0]) as caller:
+        async with httpx.AsyncClient(base_url=found[0], headers={"authorization": f"Bearer {key}"}) as caller:
             assert (await caller.get("/api/v1/latest")).status_code == 200
         stop.set()
         await asyncio.wait_for(serving, 10)
@@ -140,6 +140,7 @@ def test_it_ends_with_the_house_that_runs_it(tmp_path: Path) -> None:
                 await caller.get("/livez")
 
     world = make_world(tmp_path)
+    key = real_key(world.database)
     asyncio.run(scenario())
     world.close()
 
