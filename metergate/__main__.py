@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "scan": "scan:scan",
     "bus": "bus:bus",
     "broker": "broker:broker_app",
+    "ca": "ca:ca_app",
     "detect": "detect:detect",
     "backtest": "backtest:backtest",
 }
