@@ -97,6 +97,11 @@ def budgets(plan: Plan) -> list[BusBudget]:
     ]
 
 
+def too_dense(plan: Plan) -> list[str]:
+    """Say of every serial bus whose intervals cannot be met what does not fit; empty when all do."""
+    return [budget.fault() for budget in budgets(plan) if not budget.fits]
+
+
 def poll_s(requests: tuple[Request | ItemRequest, ...], bus: BusFile) -> float:
     """Return [s] of the bus's time that one poll takes when the meter answers at once after its turnaround."""
     line, total = line_of(bus), 0.0

@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.drivers.serial_bus import SerialBus
 from gateway.poller import Bus
+from gateway.protocols.dlt645 import EVERYBODY
 from metering.clock import Clock
 
 _VERSION = 1
@@ -94,7 +95,7 @@ def _bus(bus: Bus, link: SerialBus) -> BusReport:
     counts = link.counts
     planned = {poll.meter.bus_address: poll.meter.meter for poll in bus.polls}
     meters = [_meter(name, address, link) for address, name in planned.items()]
-    others = sorted(counts.meters.keys() - planned.keys())
+    others = sorted(counts.meters.keys() - planned.keys() - {EVERYBODY})
     return BusReport(bus.file.name, link.name, link.up, counts.opened, counts.unasked, counts.echoes, meters, others)
 
 

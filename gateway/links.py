@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.drivers.cjt188 import CjtAsk, CjtMaster
-from gateway.drivers.dlt645 import DltAsk, DltMaster
+from gateway.drivers.dlt645 import DltAsk, DltMaster, DltTime
 from gateway.drivers.iec62056 import IecAsk, IecMaster
 from gateway.drivers.mbus import MbusAsk, MbusMaster
 from gateway.drivers.modbus_rtu import ModbusRtuMaster, RtuAsk
@@ -23,6 +23,7 @@ MASTERS: Final[dict[type, MakeMaster]] = {
     RtuAsk: ModbusRtuMaster,
     CjtAsk: CjtMaster,
     DltAsk: DltMaster,
+    DltTime: DltMaster,
     MbusAsk: MbusMaster,
     IecAsk: IecMaster,
 }

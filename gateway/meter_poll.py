@@ -82,11 +82,17 @@ class MeterPoll:
 
     __slots__ = (
         "_learned_at", "_maker", "_missing", "_position", "_read_at", "_stamps", "_told",
-        "due", "failures", "found", "meter", "phase", "since", "skipped", "steps", "why",
+        "due", "failures", "found", "meter", "phase", "retired", "since", "skipped", "steps", "why",
     )  # fmt: skip
 
-    def __init__(self, meter: PlannedMeter, maker: StepMaker, *, phase: float) -> None:
-        """phase: [s of the monotonic clock] one moment at which this meter is due."""
+    def __init__(
+        self, meter: PlannedMeter, maker: StepMaker, *, phase: float, before: MeterPoll | None = None
+    ) -> None:
+        """phase: [s of the monotonic clock] one moment at which this meter is due.
+
+        before: the poll that this one replaces, or that it goes before; its stamps are shared, so that no two
+        readings of a meter bear one time.
+        """
         self.meter = meter
         self.phase = phase
         self.due = phase
@@ -97,13 +103,19 @@ class MeterPoll:
         self.found = Found({})
         self.steps: list[Step] = []
         self._maker = maker
-        self._stamps = MeterStamps()
+        self.retired = False
+        self._stamps: MeterStamps = MeterStamps() if before is None else before._stamps
         self._learned_at = phase
         self._position = 0
         self._read_at = 0
         self._told = 0
         self._missing = False
         self._learn_anew(phase)
+
+    def inherit(self, before: MeterPoll) -> None:
+        """Take over since when the meter is silent from the poll that this one replaces."""
+        self.failures, self.why, self.since = before.failures, before.why, before.since
+        self._told, self.skipped = before._told, before.skipped
 
     @property
     def step(self) -> Step:

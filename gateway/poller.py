@@ -11,13 +11,14 @@ import asyncio
 import heapq
 import itertools
 import random
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
+from gateway.drivers.serial_bus import SerialBus
 from gateway.links import make_link
 from gateway.meter_poll import Backoff, MeterPoll, StepMaker, cause_of
 from gateway.plan import BusFile, Plan
@@ -43,6 +44,7 @@ class Bus:
         self.polls: list[MeterPoll] = []
         self.ready: deque[MeterPoll] = deque()
         self.silent = 0
+        self._demands: deque[tuple[Any, float, asyncio.Future[bytes]]] = deque()
         self._poller = poller
         self.link = make_link(
             file, clock=poller.clock, rng=rng, counters=poller.counters, on_up=self._up, on_down=self._down
@@ -51,8 +53,10 @@ class Bus:
     def pump(self) -> None:
         """Send what may be sent."""
         link, ready = self.link, self.ready
-        while ready:
-            if link.free:
+        while ready or self._demands:
+            if link.free and self._demands:
+                self._ask_demand(*self._demands.popleft())
+            elif link.free:
                 poll = ready.popleft()
                 poll.begin(self._poller.clock.monotonic())
                 self._ask(poll)
@@ -60,6 +64,41 @@ class Bus:
                 return
             else:
                 self._fail_ready(link.error)
+
+    async def demand(self, ask: Any, timeout_s: float) -> bytes:
+        """Ask before all that waits, and return the bytes. Raises: MetergateError."""
+        self._poller.counters["demands"] += 1
+        if isinstance(self.link, SerialBus):
+            try:
+                return await self.link.read(ask, timeout_s)
+            finally:
+                self.pump()
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._demands.append((ask, timeout_s, answer))
+        self.pump()
+        return await answer
+
+    def close(self) -> None:
+        """Close the line; whoever waits is told."""
+        self.ready.clear()
+        self._fail_demands(ConnectError("closed", port=self.link.name))
+        self.link.close()
+
+    def _ask_demand(self, ask: Any, timeout_s: float, answer: asyncio.Future[bytes]) -> None:
+        def done(result: bytes | MetergateError) -> None:
+            if isinstance(result, MetergateError):
+                _fail(answer, result)
+            elif not answer.done():
+                answer.set_result(result)
+            self.pump()
+
+        if not answer.done():
+            self.link.ask(ask, timeout_s, done)
+
+    def _fail_demands(self, error: MetergateError) -> None:
+        failing, self._demands = self._demands, deque()
+        for _, _, answer in failing:
+            _fail(answer, error)
 
     def _ask(self, poll: MeterPoll) -> None:
         self._poller.counters["requests"] += 1
@@ -83,10 +122,11 @@ class Bus:
             error = self.link.error
             poll.refused(error)
         poller.finish(self, poll, error)
-        if self.ready:
+        if self.ready or self._demands:
             self.pump()
 
     def _fail_ready(self, error: MetergateError) -> None:
+        self._fail_demands(error)
         failing = list(self.ready)
         self.ready.clear()  # the same deque, because `pump` is looking at it
         for poll in failing:
@@ -122,7 +162,18 @@ class Poller:
     ) -> None:
         self.clock = clock
         self.counters = dict.fromkeys(
-            ("polls", "requests", "readings", "failed_reads", "skipped", "not_kept", "stopped", "clock_steps"), 0
+            (
+                "polls",
+                "requests",
+                "demands",
+                "readings",
+                "failed_reads",
+                "skipped",
+                "not_kept",
+                "stopped",
+                "clock_steps",
+            ),
+            0,
         )
         self.meters_silent = 0
         self._rng = rng
@@ -139,7 +190,7 @@ class Poller:
         self._wake_at = 0.0
         self._watch = ClockWatch(clock.now_ms(), clock.monotonic())
         self.buses = {file.name: Bus(self, file, rng) for file in plan.buses}
-        self._place(plan)
+        self._place(plan, {})
 
     async def run(self) -> None:
         """Poll until cancelled, then close all connections."""
@@ -149,7 +200,7 @@ class Poller:
         finally:
             self._closed = True
             for bus in self.buses.values():
-                bus.link.close()
+                bus.close()
 
     async def _sleep(self, seconds: float) -> None:
         """Wait; a poll that becomes due earlier (`_push`) ends it, but not more often than every millisecond."""
@@ -174,7 +225,7 @@ class Poller:
         due = self._due
         while due and due[0][0] <= now:
             when, _, bus, poll = heapq.heappop(due)
-            if when != poll.due:
+            if when != poll.due or poll.retired:
                 continue
             bus.ready.append(poll)
             bus.pump()
@@ -185,6 +236,10 @@ class Poller:
     def finish(self, bus: Bus, poll: MeterPoll, error: MetergateError | None) -> None:
         """Make the rows of a finished poll and say when the meter is asked next."""
         if self._closed:
+            return
+        if poll.retired:  # the plan changed while it was under way: what came is kept, and nothing follows
+            if poll.has_index:
+                self.take(poll.reading())
             return
         now, now_ms = self.clock.monotonic(), self.clock.now_ms()
         self.counters["polls"] += 1
@@ -208,32 +263,76 @@ class Poller:
             poll.due = now + min(_RETURN_S, poll.meter.interval_s) * place / len(waiting)
             self._push(bus, poll, poll.due)  # the entry of its former due time is passed over, see `tick`
 
-    def _place(self, plan: Plan) -> None:
-        """Spread the meters of each bus over their interval, the buses against each other."""
+    def take(self, reading: Reading) -> bool:
+        """Hand a reading to the outbox and count it; False when there is no room."""
+        kept = self._put(reading)
+        self.counters["readings" if kept else "not_kept"] += 1
+        return kept
+
+    def find(self, meter: str) -> tuple[Bus, MeterPoll] | None:
+        """Return where a meter hangs, None when it is not polled here."""
+        return next(
+            ((bus, poll) for bus in self.buses.values() for poll in bus.polls if poll.meter.meter == meter), None
+        )
+
+    def soon(self, bus: Bus, poll: MeterPoll) -> None:
+        """A silent meter gave a sign of life: ask it at once instead of after its pause."""
+        if poll.failures and not poll.retired:
+            poll.due = self.clock.monotonic()
+            self._push(bus, poll, poll.due)
+
+    def adopt(self, plan: Plan) -> None:
+        """Go on by another plan. Buses and meters that stay the same stay as they are, also in mid-read."""
+        before = {poll.meter.meter: poll for bus in self.buses.values() for poll in bus.polls}
+        kept = {bus.name: self.buses[bus.name] for bus in plan.buses if self._has(bus)}
+        gone = [bus for bus in self.buses.values() if bus.file.name not in kept]
+        self.buses = {file.name: kept.get(file.name) or Bus(self, file, self._rng) for file in plan.buses}
+        self._place(plan, before)
+        staying = {id(poll) for bus in self.buses.values() for poll in bus.polls}
+        for poll in before.values():
+            poll.retired = id(poll) not in staying
+        for bus in self.buses.values():
+            staying_ready = [poll for poll in bus.ready if not poll.retired]
+            bus.ready.clear()  # the same deque, because `pump` may be looking at it
+            bus.ready.extend(staying_ready)
+            bus.silent = sum(1 for poll in bus.polls if poll.failures)
+        self.meters_silent = sum(bus.silent for bus in self.buses.values())
+        for bus in gone:
+            bus.close()
+
+    def _has(self, file: BusFile) -> bool:
+        return file.name in self.buses and self.buses[file.name].file == file
+
+    def _place(self, plan: Plan, before: Mapping[str, MeterPoll]) -> None:
+        """Spread the meters of each bus over their interval, the buses against each other; known ones stay."""
         maker, now = StepMaker(), self.clock.monotonic()
         groups: dict[str, list[MeterPoll]] = {name: [] for name in self.buses}
-        counts = {name: sum(1 for m in plan.meters if m.bus.name == name) for name in self.buses}
+        counts = Counter(meter.bus.name for meter in plan.meters)
+        at_home = {id(poll) for bus in self.buses.values() for poll in bus.polls}
         for meter in plan.meters:
-            group = groups[meter.bus.name]
+            group, known = groups[meter.bus.name], before.get(meter.meter)
+            if known is not None and known.meter == meter and id(known) in at_home:
+                group.append(known)
+                continue
             share = (len(group) + self._rng.random()) / counts[meter.bus.name]
-            group.append(MeterPoll(meter, maker, phase=now + share * meter.interval_s))
+            poll = MeterPoll(meter, maker, phase=now + share * meter.interval_s, before=known)
+            if known is not None:
+                poll.inherit(known)
+            group.append(poll)
+            self._push(self.buses[meter.bus.name], poll, poll.due)
         for name, polls in groups.items():
             self.buses[name].polls = polls
-            for poll in polls:
-                self._push(self.buses[name], poll, poll.due)
 
     def _push(self, bus: Bus, poll: MeterPoll, due: float) -> None:
+        if poll.retired:
+            return
         heapq.heappush(self._due, (due, next(self._order), bus, poll))
         if due < self._wake_at:
             self._wake_at = due
             self._awake.set()
 
     def _keep(self, poll: MeterPoll, now: float, now_ms: int, bus: Bus) -> None:
-        reading: Reading = poll.reading()
-        if self._put(reading):
-            self.counters["readings"] += 1
-        else:
-            self.counters["not_kept"] += 1
+        self.take(poll.reading())
         recovered = bool(poll.failures)
         if recovered:
             bus.silent -= 1
@@ -275,6 +374,11 @@ class Poller:
     def _settle_events(self) -> None:
         while self._owed and self._put(self._owed[0]):
             self._owed.popleft()
+
+
+def _fail(answer: asyncio.Future[bytes], error: MetergateError) -> None:
+    if not answer.done():
+        answer.set_exception(error)
 
 
 def silent_meters(buses: Iterable[Bus]) -> list[str]:

@@ -93,7 +93,10 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Profile:
-    """One meter model, checked. index: the field that is billed. index_digits: None when not known."""
+    """One meter model, checked. index: the field that is billed. index_digits: None when not known.
+
+    takes_time: its clock can be set by the command of its standard.
+    """
 
     id: str
     name: str
@@ -107,6 +110,7 @@ class Profile:
     caveats: tuple[str, ...]
     golden: tuple[GoldenFile, ...]
     dialect: Dialect = Dialect()
+    takes_time: bool = False
 
     @property
     def is_modbus(self) -> bool:
@@ -173,6 +177,7 @@ def build(file: ProfileFile) -> Profile:
         dialect=Dialect(
             file.protocol, file.meter_type or 0, file.di_order, file.unit_byte == "before", file.readout == "single"
         ),
+        takes_time=file.set_time == "standard",
     )
 
 

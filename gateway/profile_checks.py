@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from gateway.faults import Fault
 from gateway.items.checks import item_field_faults, item_file_faults, item_golden_faults
 from gateway.profile import Profile, build, decode_field, show
-from gateway.profile_file import Absent, FieldFile, GoldenFile, ProfileFile
+from gateway.profile_file import WITH_SET_TIME, Absent, FieldFile, GoldenFile, ProfileFile
 from gateway.protocols.framing import crc16_modbus
 from gateway.protocols.registers import BYTES, MAX_BCD_BYTES, Encoding
 from gateway.units import units_of
@@ -21,6 +21,8 @@ def faults_of(file: ProfileFile, stem: str) -> Iterator[Fault]:
     """Yield every fault; stem: the file's name without its ending."""
     if file.id != stem:
         yield ("id",), f'"{file.id}"', f'must be the file\'s name, "{stem}"'
+    if file.set_time == "standard" and file.protocol not in WITH_SET_TIME:
+        yield ("set_time",), '"standard"', f"{file.protocol} has none; allowed with {', '.join(WITH_SET_TIME)}"
     by_item = file.protocol != "modbus"
     check = item_field_faults if by_item else lambda _, field, at: _field_faults(field, at)
     faults = [fault for i, field in enumerate(file.field) for fault in check(file, field, ("field", i))]

@@ -17,6 +17,8 @@ MAX_REGISTERS: Final = 125
 Medium = Literal["gas", "water", "electricity", "heat"]
 Absent = Literal["all_ff", "max_signed", "min_signed", "nan"]
 ProtocolName = Literal["modbus", "cjt188", "dlt645-2007", "dlt645-1997", "mbus", "iec62056-21"]
+WITH_SET_TIME: Final = ("cjt188", "dlt645-2007", "dlt645-1997")
+"""Protocols whose standard has a command that sets the clock."""
 FlagName = Literal["VALVE_CLOSED", "MAGNET", "COVER", "LOW_BATTERY", "CLOCK", "ALARM"]
 Register = Annotated[int, Field(ge=0, le=65535)]
 
@@ -117,6 +119,9 @@ class ProfileFile(SettingsModel):
     di_order: Literal["big", "little"] = Field("big", description="CJ/T 188: order of the DI's two bytes.")
     unit_byte: Literal["after", "before"] = Field("after", description="CJ/T 188: where a number's unit byte stands.")
     readout: Literal["all", "single"] = Field("all", description="IEC 62056-21: data read-out, or LIS-200 reads.")
+    set_time: Literal["no", "standard"] = Field(
+        "no", description="Whether it takes its standard's set-time: CJ/T 188 A015, DL/T 645 broadcast."
+    )
     function: Literal[3, 4] = Field(3, description="Modbus function: 3 holding registers, 4 input registers.")
     max_registers: int = Field(125, ge=1, le=MAX_REGISTERS, description="Most registers in one request.")
     max_gap: int = Field(8, ge=0, le=MAX_REGISTERS, description="Unused registers a request may read over.")

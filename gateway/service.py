@@ -15,12 +15,17 @@ from pathlib import Path
 import structlog
 
 from gateway.bus_report import ReportWriter
+from gateway.command_actions import Actions
+from gateway.commands import Commands
 from gateway.drivers.mqtt_memory import MqttMemory
 from gateway.drivers.mqtt_meters import MqttMeters
 from gateway.meter_poll import Backoff
+from gateway.nonces import Nonces
 from gateway.outbox import Outbox
 from gateway.plan import Plan
+from gateway.plan_intake import PlanIntake
 from gateway.poller import Poller
+from gateway.refusals import Refusals
 from gateway.send_ledger import SendLedger
 from gateway.settings import FieldBrokerSettings, GatewaySettings
 from gateway.stamps import MeterStamps
@@ -29,6 +34,7 @@ from metering.clock import Clock
 from metering.messages import VERSION, Health, encode
 from metering.mqtt import BrokerSettings
 from metering.reading import Event
+from metering.signing import load_verifier
 
 _log = structlog.get_logger(__name__)
 
@@ -76,8 +82,12 @@ class Gateway:
             put=self.outbox.put,
             pressure=lambda: self.outbox.pressure,
         )
-        self.pushed = self._make_pushed(field_broker or FieldBrokerSettings()) if plan.mqtt else None
+        self._field_broker = field_broker or FieldBrokerSettings()
+        self.pushed = self._make_pushed() if plan.mqtt else None
+        self._pushed_changed = asyncio.Event()
         self.uplink: Uplink | None = None
+        self.refusals = Refusals(clock, self.outbox.put)
+        self.commands, self.intake = self._make_inboxes()
 
     async def run(self) -> None:
         """Open the outbox, then poll, send and report. Raises: OutboxTaken when the outbox is not ours to use."""
@@ -95,12 +105,14 @@ class Gateway:
                 health=self.health,
                 health_interval_s=self.settings.health_interval_s,
                 on_event=self.outbox.put,
+                inboxes={"cmd": self.commands.receive, "plan": self.intake.receive},
             )
             async with asyncio.TaskGroup() as tasks:
-                for job in (self.poller.run(), self.uplink.run(), self._write_health()):
+                for job in (
+                    self.poller.run(), self.commands.run(), self.intake.run(), self.uplink.run(),
+                    self._write_health(), self._listen_to_pushed(),
+                ):  # fmt: skip
                     tasks.create_task(job)
-                if self.pushed is not None:
-                    tasks.create_task(self.pushed.run())
         finally:
             await self.outbox.close()
             self._save(self.health())
@@ -137,9 +149,53 @@ class Gateway:
             link = {**self.uplink.counters, **{f"mqtt_{k}": n for k, n in self.uplink.session.counters.items()}}
         outbox = {f"outbox_{name}": number for name, number in self.outbox.counters.items()}
         pushed = self.pushed.counters if self.pushed is not None else {}
-        return {**self.poller.counters, **outbox, **self.ledger.counters, **link, **pushed}
+        asked = {**self.commands.counters, **self.intake.counters, **self.refusals.counters}
+        return {**self.poller.counters, **outbox, **self.ledger.counters, **asked, **link, **pushed}
 
-    def _make_pushed(self, broker: FieldBrokerSettings) -> MqttMeters:
+    def adopt(self, plan: Plan) -> None:
+        """Go on by another plan of this gateway."""
+        pushed_before, self.plan = self.plan.mqtt, plan
+        self.poller.adopt(plan)
+        if plan.mqtt != pushed_before:
+            self._pushed_changed.set()
+
+    async def _listen_to_pushed(self) -> None:
+        """Hear the MQTT meters of the plan; a plan that changes them begins a new session."""
+        while True:
+            self._pushed_changed.clear()
+            hearing = asyncio.ensure_future(self.pushed.run()) if self.pushed is not None else None
+            changed = asyncio.ensure_future(self._pushed_changed.wait())
+            try:
+                await asyncio.wait({changed} | ({hearing} if hearing else set()), return_when=asyncio.FIRST_COMPLETED)
+                if hearing is not None and hearing.done():
+                    await hearing
+            finally:
+                changed.cancel()
+                if hearing is not None:
+                    hearing.cancel()
+                    await asyncio.gather(hearing, return_exceptions=True)
+            self.pushed = self._make_pushed() if self.plan.mqtt else None
+
+    def _make_inboxes(self) -> tuple[Commands, PlanIntake]:
+        verifier = load_verifier(self.settings.office_keys)
+        if not verifier:
+            _log.info("gateway.office_keys is empty: commands and plans by broker are refused")
+        actions = Actions(
+            self.poller, self._clock, lambda: (meter.meter for bus in self.plan.mqtt for meter in bus.meters.values())
+        )
+        nonces = Nonces(self.settings.outbox.parent / "commands.db")
+        commands = Commands(
+            self.plan.gateway, verifier, nonces, clock=self._clock, actions=actions.by_name(),
+            append=self.outbox.append, refusals=self.refusals,
+        )  # fmt: skip
+        intake = PlanIntake(
+            self.settings, verifier, clock=self._clock, current=lambda: self.plan, adopt=self.adopt,
+            tell=self.outbox.put, refusals=self.refusals,
+        )  # fmt: skip
+        return commands, intake
+
+    def _make_pushed(self) -> MqttMeters:
+        broker = self._field_broker
         stamps: defaultdict[str, MeterStamps] = defaultdict(MeterStamps)
         return MqttMeters(
             self.plan.mqtt,

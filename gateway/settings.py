@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 
@@ -37,6 +38,14 @@ class GatewaySettings(SettingsModel):
     plan: Path = Field(Path("plan.toml"), description="File with the plan: buses, meters, profiles, intervals.")
     profiles: tuple[Path, ...] = Field(
         (), description="Folders with further meter profiles; one of ours is replaced by one of the same id."
+    )
+    over_dense: Literal["refuse", "run"] = Field(
+        "refuse",
+        description="What happens to a plan whose serial buses cannot keep its intervals: refuse it, or run it late.",
+    )
+    office_keys: tuple[Path, ...] = Field(
+        (),
+        description="Files with the office's public keys (PEM); without any, its commands and plans are refused.",
     )
     outbox: Path = Field(
         Path("var/gateway/outbox.db"),

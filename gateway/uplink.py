@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -25,7 +25,7 @@ from metering.messages import (
     payload_digest,
     topic,
 )
-from metering.mqtt import BrokerSettings, Message, MqttSession
+from metering.mqtt import BrokerSettings, Delivery, Message, MqttSession
 from metering.reading import Event
 
 _HEAD_BYTES: Final = 1536
@@ -65,7 +65,9 @@ class Uplink:
         health: Callable[[], Health],
         health_interval_s: float,
         on_event: Callable[[Event], object],
+        inboxes: Mapping[str, Callable[[Delivery], None]] | None = None,
     ) -> None:
+        """inboxes: who takes what comes on a topic of ours beside `ack`, by its last word (cmd, plan)."""
         self.outbox = outbox
         self.ledger = ledger
         self.counters = dict.fromkeys(("bad_acks", "retained_acks", "refused_by_broker"), 0)
@@ -78,11 +80,12 @@ class Uplink:
         self._needs_epoch = False
         self._foreign_at = -_FOREIGN_EVERY_S
         self._topic = partial(topic, outbox.gateway)
+        self._inboxes = {self._topic(leaf): take for leaf, take in (inboxes or {}).items()}
         self.session = MqttSession(
             broker,
             client_id=f"mg-gateway-{outbox.gateway}",
             clock=clock,
-            subscriptions=[(self._topic("ack"), 1)],
+            subscriptions=[(name, 1) for name in (self._topic("ack"), *self._inboxes)],
             will=Message(self._topic("state"), self._state(online=False), 1, True),
             on_connect=self._connected,
             on_disconnect=self._disconnected,
@@ -200,7 +203,9 @@ class Uplink:
     async def _listen(self) -> None:
         while True:
             for delivery in await self.session.receive(100):
-                if delivery.retain:  # an acknowledgement of another day
+                if (inbox := self._inboxes.get(delivery.topic)) is not None:
+                    inbox(delivery)
+                elif delivery.retain:  # an acknowledgement of another day
                     self.counters["retained_acks"] += 1
                 elif delivery.topic == self._topic("ack"):
                     self._hear(delivery.payload)

@@ -52,5 +52,6 @@ def serial_settings(rows: list[dict[str, str]], log: Path) -> str:
     lines += ["baud = 2400", 'parity = "even"', "turnaround_s = 0.05"]
     for row in rows:
         lines += ["", "[[bus.meter]]", f'meter = "{row["meter_id"]}"', f'profile = "{row["profile"]}"']
+        lines += ["clock_off_s = 28830"]  # local time of Asia/Shanghai, half a minute fast: set-clock has work to do
         lines += [f'address = "{row["address"]}"', f'curve = "{curves[row["meter_id"].rsplit("-", 1)[0]]}"']
     return "\n".join(lines) + "\n"

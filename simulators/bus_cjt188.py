@@ -7,8 +7,9 @@ from typing import Final
 
 from gateway.protocols import cjt188
 from gateway.protocols.cjt188 import Amount, Clock, Heat, Plain, Settlement, Volumes
+from gateway.protocols.cjt188.message import DI_SET_TIME, WRITE
 from gateway.protocols.framing import StreamSplitter
-from metering.clock import rfc3339
+from metering.clock import parse_rfc3339, rfc3339
 from simulators.answer_log import asked_columns
 from simulators.bus_meter import BusMeter, Spoken
 
@@ -48,6 +49,8 @@ def answer(meter: BusMeter, raw: bytes, now_ms: int) -> Spoken | None:
         body = _current(meter, index, now_ms)
     elif asked.control == 0x01 and 0xD120 <= di <= 0xD12B:
         body = Settlement(_volume(meter, meter.index(now_ms) // 2), di - 0xD11F)
+    elif asked.control == WRITE and di == DI_SET_TIME:
+        body = _set_time(meter, asked.data[3:], now_ms)
     elif asked.control in (0x03, 0x04, 0x15):
         body = Plain(b"")
     if body is None:
@@ -66,7 +69,7 @@ def other_address(raw: bytes) -> bytes:
 
 
 def _current(meter: BusMeter, index: int, now_ms: int) -> Volumes | Heat:
-    clock = Clock.of(rfc3339(now_ms)[:19])
+    clock = Clock.of(rfc3339(meter.local_ms(now_ms))[:19])
     if meter.profile.dialect.meter_type & 0xF0 != 0x20:
         volume = _volume(meter, index)
         return Volumes(volume, _volume(meter, index // 2), clock, b"\x00\x00")
@@ -78,6 +81,15 @@ def _current(meter: BusMeter, index: int, now_ms: int) -> Volumes | Heat:
         _bare(beside.get("temperature", 0)), _bare(beside.get("temperature_2", 0)), Amount(bytes(3), 0, 0),
         clock, b"\x00\x00",
     )  # fmt: skip
+
+
+def _set_time(meter: BusMeter, raw: bytes, now_ms: int) -> Plain | None:
+    """Take the time and say so; None, a refusal, for an impossible one."""
+    text = Clock(raw).text if len(raw) == 7 else None
+    if text is None or not meter.profile.takes_time:
+        return None
+    meter.set_clock(parse_rfc3339(f"{text}Z"), now_ms)
+    return Plain(b"")
 
 
 def _volume(meter: BusMeter, micro: int) -> Amount:

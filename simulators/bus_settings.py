@@ -53,6 +53,7 @@ class BusMeterSettings(SettingsModel):
     address: Annotated[str, Field(max_length=40)] = ""
     curve: str = "household_gas"
     start_index: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
+    clock_off_s: Annotated[int, Field(ge=-(10**9), le=10**9)] = 0  # its clock less UTC; a local zone is +28800 or so
     echoes_ser: bool = True  # CJ/T 188: repeats the master's SER, or always sends 03
     fault: BusFaultSettings | None = None
 

@@ -6,6 +6,7 @@ that send a constant of their own are matched without it, as the papers say.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,13 +29,18 @@ _SURE: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class CjtAsk:
-    """Read one data item. meter_type: T of the meter; meter: 14 digits, AA bytes for the only one on the line."""
+    """Read one data item. meter_type: T of the meter; meter: 14 digits, AA bytes for the only one on the line.
+
+    local_time: None to read; else the clock is set (control WRITE, DI A015) to what it returns when the frame is
+    made, "2026-01-31T23:59:58" in the meter's zone.
+    """
 
     meter_type: int
     meter: str
     di: int
     order: Order = "big"
     control: int = READ
+    local_time: Callable[[], str] | None = None
 
     @property
     def address(self) -> str:
@@ -59,8 +65,9 @@ class CjtMaster:
             await self._link.drain(patience)
         self._ser = self._ser % 255 + 1
         ser = self._ser
-        frame = cjt188.read_request(ask.meter_type, ask.meter, ask.di, ser=ser, order=ask.order)
-        request = cjt188.PREAMBLE + cjt188.encode(frame)
+        if ask.local_time is not None:
+            await self._link.quiet()  # a time that is told must not wait for the line
+        request = cjt188.PREAMBLE + cjt188.encode(_request(ask, ser))
         try:
             return await self._link.ask(
                 request, cjt188.splitter(), lambda raw: self._judge(ask, ser, raw, count),
@@ -132,6 +139,12 @@ class CjtMaster:
             self._counts.of(frame.address).late += 1
         else:
             count.foreign += 1
+
+
+def _request(ask: CjtAsk, ser: int) -> cjt188.Frame:
+    if ask.local_time is not None:
+        return cjt188.set_time_request(ask.meter_type, ask.meter, ask.local_time(), ser=ser, order=ask.order)
+    return cjt188.read_request(ask.meter_type, ask.meter, ask.di, ser=ser, order=ask.order)
 
 
 def _same(asked: str, found: str) -> bool:

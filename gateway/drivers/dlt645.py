@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,13 +15,29 @@ from gateway.drivers.serial_counts import BusCounts, MeterCount
 from gateway.drivers.serial_debts import Debts
 from gateway.drivers.serial_link import SerialLink
 from gateway.protocols import dlt645
-from gateway.protocols.dlt645 import CODES, Edition, Frame
+from gateway.protocols.dlt645 import CODES, EVERYBODY, Edition, Frame
 from gateway.protocols.framing import Cut
 from metering.clock import Clock
 from metering.errors import FrameError, MeterError, MetergateError
 
 _MOST_FRAMES: Final = 32
 _LEAST_PATIENCE_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class DltTime:
+    """Set every clock on the line by broadcast (C=08): nobody answers, so the meters are read afterwards.
+
+    local_time: called when the frame is made, "2026-01-31T23:59:58" in the meters' zone. Meters take it only within
+    5 minutes of their own time and once a day (DL/T 645-2007, broadcast time correction).
+    """
+
+    local_time: Callable[[], str]
+
+    @property
+    def address(self) -> str:
+        """What counts and logs call all meters of a bus."""
+        return EVERYBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +62,10 @@ class DltMaster:
         self._counts = counts
         self._debts = Debts(clock)
 
-    async def read(self, ask: DltAsk, timeout_s: float) -> bytes:
-        """Return the data. Raises: MetergateError."""
+    async def read(self, ask: DltAsk | DltTime, timeout_s: float) -> bytes:
+        """Return the data; b"" after a broadcast. Raises: MetergateError."""
+        if isinstance(ask, DltTime):
+            return await self._broadcast(ask)
         if patience := self._debts.patience_s(ask.address):
             await self._link.drain(patience)
         codes = CODES[ask.edition]
@@ -61,6 +80,13 @@ class DltMaster:
         self._debts.settle(ask.address)
         whole = dlt645.join(frames, ask.edition) if len(frames) > 1 else first
         return whole.data[codes.identifier :]
+
+    async def _broadcast(self, ask: DltTime) -> bytes:
+        await self._link.quiet()
+        frame = dlt645.PREAMBLE + dlt645.encode(dlt645.set_time_request(ask.local_time()))
+        self._link.send(frame)
+        await self._link.drain(self._link.line.wire_s(len(frame)))  # an echo is let go with it
+        return b""
 
     def stray(self, data: bytes) -> None:
         """Sort out bytes that came while nobody was asked."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.plan import load_plan
+from gateway.plan_store import starting_plan
 from gateway.profiles import load_profiles
 from gateway.service import run_gateway
 from metergate.console import errors_as_words
@@ -26,7 +26,8 @@ def gateway(config: ConfigOption = None, plan: PlanOption = None) -> None:
     with errors_as_words():
         settings = prepare(config, "gateway")
         hangup = asyncio.Event()
-        checked = load_plan(plan or settings.gateway.plan, load_profiles(*settings.gateway.profiles))
+        profiles = load_profiles(*settings.gateway.profiles)
+        checked = starting_plan(settings.gateway, plan or settings.gateway.plan, profiles)
         run(
             lambda stop: run_gateway(
                 settings.gateway,
