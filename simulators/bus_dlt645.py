@@ -18,7 +18,6 @@ from metering.errors import FrameError
 from simulators.answer_log import asked_columns
 from simulators.bus_meter import BusMeter, Spoken
 
-
 _DATE: Final = (0x04000101, 0xC010)
 _TIME: Final = (0x04000102, 0xC011)
 _MOST_MOVED_MS: Final = 5 * 60 * 1000

@@ -37,8 +37,6 @@ class BusMeter:
         self._moved = 0
         self.clock_ms = settings.clock_off_s * 1000
         self.times_set: list[int] = []
-        self.clock_ms = settings.clock_off_s * 1000
-        self.times_set: list[int] = []
         self._set: int | None = None
         self._fault: BusFaultSettings | None = None
         self._left: int | None = None
@@ -64,15 +62,6 @@ class BusMeter:
             if self._left <= 0:
                 self._fault = None
         return fault
-
-    def local_ms(self, now_ms: int) -> int:
-        """Return what its clock shows [ms as if local time were UTC]; off by `clock_off_s` until it is set."""
-        return now_ms + self.clock_ms
-
-    def set_clock(self, local_ms: int, now_ms: int) -> None:
-        """Take a time."""
-        self.clock_ms = local_ms - now_ms
-        self.times_set.append(now_ms)
 
     def local_ms(self, now_ms: int) -> int:
         """Return what its clock shows [ms as if local time were UTC]; off by `clock_off_s` until it is set."""
