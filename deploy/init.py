@@ -3,9 +3,9 @@
 
     python3 deploy/init.py --gateway gw-1 --gateway gw-2
 
-Run it again to add gateways: what is there stays, the broker's users' file is written anew. `--rotate USER` replaces
-the password of a user of the broker (a database keeps the password of its first start). Needs Python 3 and nothing
-else. Folder 0700; files 0444, because each container reads its own few as another user than you.
+Run it again to add gateways: what is there stays, the broker's users' file and access list are written anew.
+`--rotate USER` replaces the password of a user of the broker (a database keeps the password of its first start). Needs
+Python 3 and nothing else. Folder 0700; files 0444, because each container reads its own few as another user than you.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import os
 import re
 import secrets
 import sys
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "secrets"
 PLAIN = (
+    "broker_api",
     "broker_ingest",
     "broker_watch",
     "influxdb_admin",
@@ -32,7 +34,21 @@ PLAIN = (
 )
 REGISTRY_URL = "postgresql+psycopg://metergate:{password}@postgres:5432/metergate"
 GATEWAY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
-OURS = ("ingest", "watch")
+OURS = ("anomaly", "api", "ingest", "watch")
+# who may do what at the broker: as in metergate/broker_access.py, which cannot be imported here (a test compares)
+SERVICES = {
+    "api": ("write mg/v1/+/+/cmd", "write mg/v1/+/+/plan", "read mg/v1/+/+/tap", "read mg/v1/+/notice"),
+    "ingest": (
+        "read mg/v1/+/+/up",
+        "read mg/v1/+/+/state",
+        "read mg/v1/+/+/health",
+        "write mg/v1/+/+/ack",
+        "write mg/v1/+/notice",
+    ),
+    "watch": ("read $SYS/broker/uptime",),
+}
+GATEWAY_WRITES = ("up", "state", "health", "tap")
+GATEWAY_READS = ("ack", "cmd", "plan")
 ITERATIONS = 101  # as mosquitto_passwd has it; the passwords are 192 random bits, so that more would buy nothing
 
 
@@ -41,6 +57,23 @@ def mosquitto_line(user: str, password: str) -> str:
     salt = secrets.token_bytes(12)
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS)
     return f"{user}:$7${ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
+def rights(user: str) -> list[str]:
+    """Return what a user may; a gateway's topics carry the one part that belongs to its id."""
+    if user in SERVICES:
+        return list(SERVICES[user])
+    own = f"mg/v1/{zlib.crc32(user.encode()) % 64}/{user}"
+    return [f"write {own}/{leaf}" for leaf in GATEWAY_WRITES] + [f"read {own}/{leaf}" for leaf in GATEWAY_READS]
+
+
+def access_list(users: Iterable[str]) -> str:
+    """Return Mosquitto's access list: whatever is not listed is refused."""
+    text = "# Who may publish and read what, written by Metergate: do not edit, it is replaced as a whole.\n"
+    text += "# Whatever is not listed is refused.\n"
+    for user in sorted(users):
+        text += f"\nuser {user}\n" + "".join(f"topic {right}\n" for right in rights(user))
+    return text
 
 
 def put(path: Path, text: str) -> None:
@@ -78,6 +111,7 @@ def make(folder: Path, gateways: Iterable[str], rotate: Sequence[str] = ()) -> l
     put(folder / "registry_url", REGISTRY_URL.format(password=(folder / "postgres").read_text("utf-8")))
     users = sorted(path.name.removeprefix("broker_") for path in folder.glob("broker_*"))
     lines = [mosquitto_line(user, (folder / f"broker_{user}").read_text("utf-8")) for user in users]
+    put(folder / "mosquitto_acl", access_list(users))
     put(folder / "mosquitto_users", "\n".join(lines) + "\n")
     return new
 

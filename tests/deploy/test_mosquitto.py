@@ -29,15 +29,16 @@ class Broker:
         self.secrets = folder / "secrets"
         make_secrets(self.secrets, "gw-1", "gw-2")
         (folder / "data").mkdir()
-        users = folder / "users"
-        users.write_bytes((self.secrets / "mosquitto_users").read_bytes())
-        users.chmod(0o600)
+        for name in ("users", "acl"):
+            copy = folder / name
+            copy.write_bytes((self.secrets / f"mosquitto_{name}").read_bytes())
+            copy.chmod(0o600)
         port = free_port()
         text = (DEPLOY / "mosquitto" / "mosquitto.conf").read_text("utf-8")
         for said, here in {
             "listener 1883": f"listener {port} 127.0.0.1",
-            "/tmp/users": str(users),
-            "/mosquitto/config/acl": str(DEPLOY / "mosquitto" / "acl"),
+            "password_file /tmp/users": f"password_file {folder}/users",
+            "acl_file /tmp/acl": f"acl_file {folder}/acl",
             "/mosquitto/data/": f"{folder}/data/",
         }.items():
             assert text.count(said) == 1, said
@@ -115,7 +116,7 @@ def play(scenario: Callable[[], Awaitable[None]]) -> None:
 def test_a_gateway_speaks_for_itself_and_for_nobody_else(broker: Broker) -> None:
     async def scenario() -> None:
         async with client(broker, "gw-1") as gateway:
-            for leaf in ("up", "state", "health"):
+            for leaf in ("up", "state", "health", "tap"):
                 assert await gateway.may(topic("gw-1", leaf))
                 assert not await gateway.may(topic("gw-2", leaf))
             for name in (topic("gw-1", "ack"), "mg/v1/1/notice", "mg/v1/1/gw-1/cmd", "else", "$SYS/broker/uptime"):
@@ -188,8 +189,9 @@ def test_the_container_keeps_the_users_file_to_itself(tmp_path: Path) -> None:
     """The entry point, with its paths moved, up to the point where the broker starts."""
     make_secrets(tmp_path / "secrets", "gw-1")
     shell, option, line = compose()["services"]["mosquitto"]["entrypoint"]
-    moved = line.replace("/run/secrets", str(tmp_path / "secrets")).replace("/tmp/users", str(tmp_path / "users"))
+    moved = line.replace(" /tmp/", f" {tmp_path}/").replace("/run/secrets", str(tmp_path / "secrets"))
     done = run("sh", option, moved.replace("exec mosquitto -c /mosquitto/config/mosquitto.conf", "exit 0"))
     assert (shell, done.returncode) == ("/bin/sh", 0)
-    assert (tmp_path / "users").read_bytes() == (tmp_path / "secrets" / "mosquitto_users").read_bytes()
-    assert (tmp_path / "users").stat().st_mode & 0o077 == 0
+    for name in ("users", "acl"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "secrets" / f"mosquitto_{name}").read_bytes()
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0
