@@ -14,6 +14,9 @@ from starlette.responses import Response
 
 from api import parameters, problems
 from api.access import table
+from api.access.gate import Gate, same_route
+from api.access.identify import Identifier
+from api.access.record import Recorder
 from api.house import House
 from api.metrics import ApiMetrics
 from api.middleware import BodyLimit, Envelope, HostCheck, RequestLimit, unavailable
@@ -25,8 +28,11 @@ from metering.clock import Clock
 from metering.errors import RegistryError, StoreError
 from metering.store import ReadingStore
 from registry.database import Database
+from registry.refusals import RefusedError
+from registry.settings import AccessSettings
 
 VERSION: Final = "1"
+_DESK_THREADS: Final = 2
 _DESCRIPTION: Final = """
 Readings of gas, water and electricity meters, and what became of every one of them.
 
@@ -44,8 +50,12 @@ def create_app(
     store: ReadingStore,
     clock: Clock,
     metrics: ApiMetrics | None = None,
+    access: AccessSettings | None = None,
 ) -> FastAPI:
-    """Return the ASGI application. It reads `database` and `store` and closes neither; `close` ends its threads."""
+    """Return the ASGI application. It works on `database`, reads `store`, closes neither; `close` ends its threads.
+
+    Raises: TableError when a route has no line in the table of roles, or a line no route.
+    """
     metrics = metrics or ApiMetrics()
     app = FastAPI(
         title="Metergate",
@@ -56,14 +66,19 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-        dependencies=[Depends(parameters.refuse_repeated)],
+        dependencies=[Depends(same_route), Depends(parameters.refuse_repeated)],
     )
     workers = Workers(threads=settings.threads, timeout_s=settings.response_timeout_s, clock=clock)
-    app.state.house = House(settings, database, store, clock, metrics, workers)
+    desk = Workers(threads=_DESK_THREADS, timeout_s=settings.response_timeout_s, clock=clock)
+    access = access or AccessSettings()
+    recorder = Recorder(database, clock=clock, workers=desk)
+    identifier = Identifier(database, limits=settings, access=access, clock=clock, workers=desk, recorder=recorder)
+    house = House(settings, database, store, clock, metrics, workers, access, desk, identifier)
+    app.state.house = house
     for module in (meters, latest, gateways, events, watch, pages):
         app.include_router(module.router)
     table.check(app)
-    _add_middleware(app, settings, metrics, clock)
+    _add_middleware(app, house, recorder)
     _add_error_handlers(app)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way of extending it
     return app
@@ -72,13 +87,25 @@ def create_app(
 def close(app: FastAPI) -> None:
     """End the application's threads; harmless twice."""
     app.state.house.workers.close()
+    app.state.house.desk.close()
 
 
-def _add_middleware(app: FastAPI, settings: ApiSettings, metrics: ApiMetrics, clock: Clock) -> None:
+def _add_middleware(app: FastAPI, house: House, recorder: Recorder) -> None:
     """The last one added is the outermost."""
+    settings, metrics, clock = house.settings, house.metrics, house.clock
+    app.add_middleware(
+        Gate,
+        routes=app,
+        identifier=house.identifier,
+        recorder=recorder,
+        limits=settings,
+        totp_roles=house.access.totp_roles,
+        metrics=metrics,
+        clock=clock,
+    )
     app.add_middleware(BodyLimit, limits=settings, metrics=metrics, clock=clock)
     app.add_middleware(RequestLimit, limits=settings, metrics=metrics)
-    app.add_middleware(HostCheck, metrics=metrics)
+    app.add_middleware(HostCheck, names=settings.names, metrics=metrics)
     app.add_middleware(Envelope, metrics=metrics, clock=clock)
 
 
@@ -86,6 +113,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RefusedError, _on_refused)
     for kind in (RegistryError, StoreError, SQLAlchemyError):
         app.add_exception_handler(kind, _on_dependency)
 
@@ -116,6 +144,21 @@ async def _on_http(request: Request, error: Exception) -> Response:
     }
     sort, detail = words.get(error.status_code, ("refused", problems.shown(error.detail)))
     return problems.response(error.status_code, sort, detail, instance=path, headers=error.headers)
+
+
+_REFUSED: Final = {
+    "invalid": (422, "invalid"),
+    "unknown": (404, "not-found"),
+    "conflict": (409, "conflict"),
+    "forbidden": (403, "forbidden"),
+}
+
+
+async def _on_refused(request: Request, error: Exception) -> Response:
+    """The registry does not make a change."""
+    assert isinstance(error, RefusedError)
+    status, sort = _REFUSED[error.sort]
+    return problems.response(status, sort, problems.shown(error), instance=request.scope["path"])
 
 
 async def _on_dependency(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""What the routes work with: settings, clock, registry, store, threads, figures. One object per application."""
+"""What the routes work with: settings, clock, registry, store, threads, figures, callers. One per application."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 from sqlalchemy.engine import Connection
 
+from api.access.identify import Identifier
 from api.metrics import ApiMetrics
 from api.settings import ApiSettings
 from api.workers import Workers
 from metering.clock import Clock
 from metering.store import ReadingStore
 from registry.database import Database
+from registry.settings import AccessSettings
 
 T = TypeVar("T")
 
@@ -29,6 +31,10 @@ class House:
     clock: Clock
     metrics: ApiMetrics
     workers: Workers
+    access: AccessSettings
+    desk: Workers
+    """Threads for access alone: who is it, is the password right."""
+    identifier: Identifier
     streams: int = 0
 
     async def read(self, work: Callable[[Connection], T]) -> T:

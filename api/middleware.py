@@ -1,14 +1,14 @@
 """What every request passes before a route sees it: who is asked for, how many at once, how large; and the last net.
 
 Plain ASGI, so that streams stay streams. The order, outermost first: `Envelope`, `HostCheck`, `RequestLimit`,
-`BodyLimit`.
+`BodyLimit`, and then `api.access.gate.Gate`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import structlog
@@ -107,29 +107,34 @@ def unavailable(error: Exception, path: str) -> Response:
 class HostCheck:
     """Refuse names that are not this machine's: a page that rebinds its DNS name to 127.0.0.1 gets nothing."""
 
-    def __init__(self, app: ASGIApp, *, metrics: ApiMetrics) -> None:
-        self.app, self.metrics = app, metrics
+    def __init__(self, app: ASGIApp, *, names: Collection[str] = (), metrics: ApiMetrics) -> None:
+        """names: host names and addresses that are ours beside loopback, in small letters."""
+        self.app, self.names, self.metrics = app, frozenset(names), metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_own_host(scope):
+        if scope["type"] != "http" or is_own_host(scope, self.names):
             await self.app(scope, receive, send)
             return
         self.metrics.refuse("foreign-host")
-        detail = "the API answers only to localhost, 127.0.0.1 and [::1]"
+        detail = f"the API answers only to {', '.join([*sorted(self.names), 'localhost, 127.0.0.1 and [::1]'])}"
         await _early(421, "foreign-host", detail, scope)(scope, receive, send)
 
 
-def is_own_host(scope: Scope) -> bool:
-    """True when exactly one Host header names a loopback address, with or without a port."""
+def is_own_host(scope: Scope, names: Collection[str] = ()) -> bool:
+    """True when exactly one Host header names a loopback address or one of `names`, with or without a port."""
     hosts = Headers(scope=scope).getlist("host")
     if len(hosts) != 1:
         return False
     host = hosts[0].strip()
     if host.startswith("["):
         name, bracket, port = host[1:].partition("]")
-        return bool(bracket) and (not port or _is_port(port)) and ":" in name and is_loopback(name)
+        return bool(bracket) and (not port or _is_port(port)) and ":" in name and _is_ours(name, names)
     name, colon, port = host.partition(":")
-    return is_loopback(name) and (not colon or _is_port(":" + port))
+    return _is_ours(name, names) and (not colon or _is_port(":" + port))
+
+
+def _is_ours(name: str, names: Collection[str]) -> bool:
+    return is_loopback(name) or name.lower().rstrip(".") in names
 
 
 def _is_port(text: str) -> bool:

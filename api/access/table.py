@@ -6,12 +6,15 @@ the running application does. `create_app` refuses an application whose routes a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from starlette.routing import compile_path
 
 from registry.roles import Role
 
@@ -70,6 +73,21 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
 }
 
 
+LEAVING: Final = frozenset({("GET", "/api/v1/session"), ("DELETE", "/api/v1/session"), ("POST", "/logout")})
+"""What every login may do: see whose it is, and end it."""
+
+CHANGING_PASSWORD: Final = frozenset(
+    {("POST", "/api/v1/session/password"), ("GET", "/password"), ("POST", "/password")}
+)
+"""All else that is open to a user with a one-time password."""
+
+ENROLLING: Final = frozenset({("POST", "/api/v1/session/totp"), ("POST", "/api/v1/session/totp/confirm")})
+"""All else that is open to a user who must enrol for codes."""
+
+FORMS: Final = frozenset({("POST", "/login"), ("POST", "/password"), ("POST", "/logout")})
+"""Routes of plain HTML forms: they check the token that stands in the form, where a script would send a header."""
+
+
 class TableError(Exception):
     """Routes and table disagree: a fault in the program, found before it serves anybody."""
 
@@ -89,3 +107,43 @@ def check(app: FastAPI, table: Iterable[tuple[str, str]] = TABLE) -> None:
     faults += [f"{method} {path} has a line and no route" for method, path in sorted(listed - found)]
     if faults:
         raise TableError("api/access/table.py: " + "; ".join(faults))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an address leads to. path: the template, "" when there is nothing; who: None for an unlisted route."""
+
+    path: str
+    who: Who | None
+    allowed: bool = True
+    """False when the address exists and the method does not."""
+
+
+NOTHING: Final = Found("", None)
+
+
+class Resolver:
+    """Finds the line of an address in the same order in which the application looks for its route."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._plain: dict[tuple[str, str], Found] = {}
+        self._patterns: list[tuple[str, re.Pattern[str], Found]] = []
+        for method, path in routes_of(app):
+            found = Found(path, TABLE.get((method, path)))
+            if "{" in path:
+                self._patterns.append((method, compile_path(path)[0], found))
+            else:
+                self._plain.setdefault((method, path), found)
+        self._paths = {path for _, path in self._plain}
+
+    def find(self, method: str, path: str) -> Found:
+        """Return the line for a request."""
+        if (plain := self._plain.get((method, path))) is not None:
+            return plain
+        there = path in self._paths
+        for listed, pattern, found in self._patterns:
+            if pattern.match(path):
+                if listed == method:
+                    return found
+                there = True
+        return Found("", None, allowed=False) if there else NOTHING

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from api import paging, words
+from api.access.areas import Areas, gateway_seen, moment_seen
 from api.paging import Page
 from api.problems import not_found
 from api.schemas import EventOut, QuarantineOut, RawOut
@@ -44,9 +45,30 @@ def _narrow(
     return statement.order_by(table.c.id.desc())
 
 
+def _event_seen(areas: Areas) -> sa.ColumnElement[bool]:
+    """Events of a meter go with the meter, all others with the gateway."""
+    of_meter = sa.and_(_EVENT.c.meter != "", moment_seen(areas, _EVENT.c.meter, _EVENT.c.at))
+    return sa.or_(of_meter, sa.and_(_EVENT.c.meter == "", gateway_seen(areas, _EVENT.c.gateway)))
+
+
+def _refused_seen(areas: Areas) -> sa.ColumnElement[bool]:
+    """Refused rows go with the meter that they name; a message that names none is for callers for all areas."""
+    return moment_seen(areas, _REFUSED.c.meter, sa.func.coalesce(_REFUSED.c.read_at, _REFUSED.c.received_at))
+
+
+def counts(connection: Connection, areas: Areas) -> tuple[int, int]:
+    """Return how many events and how many refused rows a caller for `areas` may see."""
+    events = sa.select(sa.func.count()).select_from(_EVENT)
+    refused = sa.select(sa.func.count()).select_from(_REFUSED)
+    if areas is not None:
+        events, refused = events.where(_event_seen(areas)), refused.where(_refused_seen(areas))
+    return connection.execute(events).scalar_one(), connection.execute(refused).scalar_one()
+
+
 def list_events(
     connection: Connection,
     *,
+    areas: Areas,
     limit: int,
     cursor: str | None = None,
     t0: int | None = None,
@@ -56,6 +78,8 @@ def list_events(
     """Return one page of events. equal: gateway, meter, kind, cause."""
     before = paging.number_key("events", cursor)
     statement = _narrow(sa.select(_EVENT), _EVENT, "at", equal, t0, t1, before).limit(limit + 1)
+    if areas is not None:
+        statement = statement.where(_event_seen(areas))
     rows = [
         EventOut(
             id=row["id"],
@@ -82,6 +106,7 @@ def _refused_columns(raw_bytes: int) -> list[Any]:
 def list_quarantine(
     connection: Connection,
     *,
+    areas: Areas,
     limit: int,
     cursor: str | None = None,
     t0: int | None = None,
@@ -92,22 +117,25 @@ def list_quarantine(
     before = paging.number_key("quarantine", cursor)
     statement = sa.select(*_refused_columns(LIST_RAW_BYTES))
     statement = _narrow(statement, _REFUSED, "received_at", equal, t0, t1, before).limit(limit + 1)
+    if areas is not None:
+        statement = statement.where(_refused_seen(areas))
     rows = [_refused(row) for row in connection.execute(statement).mappings()]
     return paging.page_of(rows, limit, "quarantine", lambda row: row.id)
 
 
-def one_quarantined(connection: Connection, number: int) -> QuarantineOut:
+def one_quarantined(connection: Connection, number: int, *, areas: Areas) -> QuarantineOut:
     """Return one refused row with up to 64 KiB of its bytes. Raises: ProblemError 404."""
-    statement = sa.select(*_refused_columns(ONE_RAW_BYTES)).where(_REFUSED.c.id == number)
+    statement = sa.select(*_refused_columns(ONE_RAW_BYTES)).where(_REFUSED.c.id == number, _refused_seen(areas))
     row = connection.execute(statement).mappings().first()
     if row is None:
         raise not_found("quarantined row", number)
     return _refused(row)
 
 
-def raw_quarantined(connection: Connection, number: int) -> bytes:
+def raw_quarantined(connection: Connection, number: int, *, areas: Areas) -> bytes:
     """Return all bytes of one refused row. Raises: ProblemError 404."""
-    raw = connection.execute(sa.select(_REFUSED.c.raw).where(_REFUSED.c.id == number)).scalar_one_or_none()
+    statement = sa.select(_REFUSED.c.raw).where(_REFUSED.c.id == number, _refused_seen(areas))
+    raw = connection.execute(statement).scalar_one_or_none()
     if raw is None:
         raise not_found("quarantined row", number)
     return bytes(raw)

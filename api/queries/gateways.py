@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from api import paging, words
+from api.access.areas import Areas, gateway_seen
 from api.paging import Page
 from api.problems import not_found
 from api.schemas import EpochOut, GatewayOut, GatewaySummary, Range
@@ -33,13 +34,15 @@ class _Known:
 
 
 def list_gateways(
-    connection: Connection, *, now_ms: int, stale_s: float, limit: int, cursor: str | None
+    connection: Connection, *, areas: Areas, now_ms: int, stale_s: float, limit: int, cursor: str | None
 ) -> Page[GatewaySummary]:
-    """Return one page of gateways by id: those of the registry, and those that only send."""
+    """Return one page of gateways by id: those of the registry, and (for all areas) those that only send."""
     after = paging.text_key("gateways", cursor)
     known = sa.union(sa.select(Gateway.id), sa.select(PositionRecord.gateway), sa.select(GatewayStatus.gateway))
     names = known.subquery("names")
     statement = sa.select(names.c.id).order_by(names.c.id).limit(limit + 1)
+    if areas is not None:
+        statement = statement.where(gateway_seen(areas, names.c.id))
     if after is not None:
         statement = statement.where(names.c.id > after)
     ids = list(connection.execute(statement).scalars())
@@ -48,9 +51,12 @@ def list_gateways(
     return Page(lines, page.next_cursor)
 
 
-def one_gateway(connection: Connection, gateway: str, *, now_ms: int, stale_s: float) -> GatewayOut:
-    """Return one gateway with its ledger per epoch, newest first. Raises: ProblemError 404."""
+def one_gateway(connection: Connection, gateway: str, *, areas: Areas, now_ms: int, stale_s: float) -> GatewayOut:
+    """Return one gateway with its ledger per epoch, newest first. Raises: ProblemError 404, also outside `areas`."""
     (found,) = _load(connection, [gateway])
+    district = found.registered["district"] if found.registered else ""
+    if areas is not None and (not district or district not in areas):
+        raise not_found("gateway", gateway)
     if found.registered is None and found.status is None and not found.positions:
         raise not_found("gateway", gateway)
     epochs = sorted(found.positions, key=lambda position: position.last_up_at, reverse=True)

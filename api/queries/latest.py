@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from api import paging, words
+from api.access.areas import Areas, moment_seen
 from api.paging import Page
 from api.schemas import LatestOut
 from registry.ledger import LatestRow
@@ -22,6 +23,7 @@ _INSTALLED: Final = Installation.__table__
 def list_latest(
     connection: Connection,
     *,
+    areas: Areas,
     now_ms: int,
     limit: int,
     cursor: str | None = None,
@@ -30,8 +32,10 @@ def list_latest(
     gateway: str | None = None,
     quality: str | None = None,
 ) -> Page[LatestOut]:
-    """Return one page of newest readings by meter id."""
+    """Return one page of newest readings by meter id, of meters in `areas`."""
     statement = sa.select(_LATEST).order_by(_LATEST.c.meter).limit(limit + 1)
+    if areas is not None:
+        statement = statement.where(moment_seen(areas, _LATEST.c.meter, _LATEST.c.read_at))
     if quality is not None:
         statement = statement.where(_LATEST.c.quality == quality)
     if medium is not None or gateway is not None or district is not None:
@@ -57,9 +61,10 @@ def _in_district(district: str) -> sa.ColumnElement[bool]:
     )
 
 
-def one_latest(connection: Connection, meter: str, *, now_ms: int) -> LatestOut | None:
-    """Return the newest reading of a meter, None when it was never read."""
-    row = connection.execute(sa.select(_LATEST).where(_LATEST.c.meter == meter)).mappings().first()
+def one_latest(connection: Connection, meter: str, *, areas: Areas, now_ms: int) -> LatestOut | None:
+    """Return the newest reading of a meter, None when it was never read (or nowhere in `areas`)."""
+    seen = moment_seen(areas, _LATEST.c.meter, _LATEST.c.read_at)
+    row = connection.execute(sa.select(_LATEST).where(_LATEST.c.meter == meter, seen)).mappings().first()
     return None if row is None else words.latest(_row(row), now_ms)
 
 

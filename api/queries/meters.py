@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from api import paging, words
+from api.access.areas import Areas, in_areas, meter_seen, moment_seen, seen_since
 from api.paging import Page
 from api.problems import not_found
 from api.queries import gateways as gateway_queries
@@ -37,18 +38,21 @@ _LINES: Final = _METER.outerjoin(
 
 def conditions(
     *,
+    areas: Areas,
     medium: str | None = None,
     district: str | None = None,
     gateway: str | None = None,
     state: str | None = None,
     search: str | None = None,
 ) -> list[sa.ColumnElement[bool]]:
-    """Return the filters that were given, for a query over meters, installations and usage points.
+    """Return the limits of `areas` and the filters given, for a query over meters, installations and usage points.
 
     search: a part of id, serial, usage point, address or account number; case does not matter.
     """
     equal = ((_METER.c.medium, medium), (_PLACE.c.district, district), (_METER.c.gateway_id, gateway))
     where: list[sa.ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
+    if areas is not None:
+        where.append(in_areas(areas, _PLACE.c.district))
     if state is not None:
         where.append(_METER.c.state == state)
     if search is not None:
@@ -97,17 +101,24 @@ def _summary(row: Any) -> MeterSummary:
     )
 
 
-def require(connection: Connection, meter: str) -> Any:
-    """Return the registry's row of a meter. Raises: ProblemError 404."""
-    row = connection.execute(sa.select(_METER).where(_METER.c.id == meter)).mappings().first()
+def require(connection: Connection, meter: str, *, areas: Areas) -> Any:
+    """Return the registry's row of a meter. Raises: ProblemError 404, also for one outside `areas`."""
+    seen = meter_seen(areas, _METER.c.id)
+    row = connection.execute(sa.select(_METER).where(_METER.c.id == meter, seen)).mappings().first()
     if row is None:
         raise not_found("meter", meter)
     return row
 
 
-def one_meter(connection: Connection, meter: str, *, now_ms: int, stale_s: float) -> MeterOut:
-    """Return everything known of a meter. Raises: ProblemError 404."""
-    row = require(connection, meter)
+def seen_from(connection: Connection, meter: str, *, areas: Areas) -> int:
+    """Return the time [ms UTC] from which on a caller for `areas` may see a meter. Raises: ProblemError 404."""
+    require(connection, meter, areas=areas)
+    return seen_since(connection, areas, meter)
+
+
+def one_meter(connection: Connection, meter: str, *, areas: Areas, now_ms: int, stale_s: float) -> MeterOut:
+    """Return what a caller for `areas` may know of a meter. Raises: ProblemError 404."""
+    row = require(connection, meter, areas=areas)
     return MeterOut(
         id=row["id"],
         serial=row["serial"],
@@ -121,17 +132,17 @@ def one_meter(connection: Connection, meter: str, *, now_ms: int, stale_s: float
         inlet=row["inlet"],
         commissioned_at=words.moment(row["commissioned_at"]),
         interval_s=row["interval_s"],
-        installations=_installations(connection, row),
+        installations=_installations(connection, row, areas),
         gateway=_gateway(connection, row, now_ms, stale_s),
-        latest=latest_queries.one_latest(connection, meter, now_ms=now_ms),
+        latest=latest_queries.one_latest(connection, meter, areas=areas, now_ms=now_ms),
     )
 
 
-def _installations(connection: Connection, meter: Any) -> list[InstallationOut]:
+def _installations(connection: Connection, meter: Any, areas: Areas) -> list[InstallationOut]:
     statement = (
         sa.select(_INSTALLED, _PLACE)
         .select_from(_INSTALLED.join(_PLACE, _PLACE.c.id == _INSTALLED.c.usage_point_id))
-        .where(_INSTALLED.c.meter_id == meter["id"])
+        .where(_INSTALLED.c.meter_id == meter["id"], in_areas(areas, _PLACE.c.district))
         .order_by(_INSTALLED.c.installed_at.desc(), _INSTALLED.c.id.desc())
     )
     found = []
@@ -167,15 +178,23 @@ def _gateway(connection: Connection, meter: Any, now_ms: int, stale_s: float) ->
 
 
 def list_closings(
-    connection: Connection, meter: str, *, first: str | None, last: str | None, limit: int, cursor: str | None
+    connection: Connection,
+    meter: str,
+    *,
+    areas: Areas,
+    first: str | None,
+    last: str | None,
+    limit: int,
+    cursor: str | None,
 ) -> Page[ClosingOut]:
     """Return daily closing indexes of a meter, oldest first; first and last: local days, both included.
 
     Raises: ProblemError 404.
     """
-    require(connection, meter)
+    require(connection, meter, areas=areas)
     table = Closing.__table__
-    statement = sa.select(table).where(table.c.meter == meter).order_by(table.c.day).limit(limit + 1)
+    seen = moment_seen(areas, table.c.meter, table.c.read_at)
+    statement = sa.select(table).where(table.c.meter == meter, seen).order_by(table.c.day).limit(limit + 1)
     if first is not None:
         statement = statement.where(table.c.day >= first)
     if last is not None:

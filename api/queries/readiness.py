@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.access.areas import Areas
 from api.queries.gateways import list_gateways
 from api.schemas import Check, Readiness
 from metering.errors import RegistryError, StoreError
@@ -27,16 +28,22 @@ _FORGOTTEN_S: Final = 3600
 
 
 def readiness(
-    database: Database, store: ReadingStore, *, now_ms: int, ingest_stale_s: float, gateway_stale_s: float
+    database: Database,
+    store: ReadingStore,
+    *,
+    areas: Areas,
+    now_ms: int,
+    ingest_stale_s: float,
+    gateway_stale_s: float,
 ) -> Readiness:
-    """Return every dependency's state; never raises for a dependency that is away."""
+    """Return every dependency's state, and of the gateways those in `areas`; never raises for one that is away."""
     checks = [_tried("store", lambda: _store(store))]
     try:
         with database.read() as connection:
             checks += [
                 Check(name="registry", status="ok", reason=""),
                 *_ingest_and_broker(connection, now_ms, ingest_stale_s),
-                _gateways(connection, now_ms, gateway_stale_s),
+                _gateways(connection, areas, now_ms, gateway_stale_s),
             ]
     except (RegistryError, SQLAlchemyError) as error:
         checks.append(Check(name="registry", status="failed", reason=_sentence(error)))
@@ -108,8 +115,8 @@ def _check(name: str, faults: list[str]) -> Check:
     return Check(name=name, status="failed" if faults else "ok", reason="; ".join(faults)[:500])
 
 
-def _gateways(connection: Connection, now_ms: int, stale_s: float) -> Check:
-    page = list_gateways(connection, now_ms=now_ms, stale_s=stale_s, limit=1000, cursor=None)
+def _gateways(connection: Connection, areas: Areas, now_ms: int, stale_s: float) -> Check:
+    page = list_gateways(connection, areas=areas, now_ms=now_ms, stale_s=stale_s, limit=1000, cursor=None)
     troubled = [gateway for gateway in page.items if gateway.status not in ("ok", "never_seen")]
     if not troubled:
         return Check(name="gateways", status="ok", reason="")

@@ -23,7 +23,7 @@ def samples(connection: Connection, *, now_ms: int, stale_s: float) -> Iterator[
     yield from _services(connection, now_ms)
     cursor = None
     while True:
-        page = list_gateways(connection, now_ms=now_ms, stale_s=stale_s, limit=1000, cursor=cursor)
+        page = list_gateways(connection, areas=None, now_ms=now_ms, stale_s=stale_s, limit=1000, cursor=cursor)
         for gateway in page.items:
             yield from _ledger(gateway)
         cursor = page.next_cursor

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from api.access.caller import InCaller
 from api.house import InHouse
 from api.parameters import Moment, Nothing, PageQuery, Word
 from api.queries import events
@@ -42,11 +43,14 @@ class QuarantineQuery(PageQuery):
 
 
 @router.get("/events", summary="List events", **answers(EventPage))
-async def list_events(request: Request, house: InHouse, query: Annotated[EventsQuery, Query()]) -> Response:
+async def list_events(
+    request: Request, house: InHouse, caller: InCaller, query: Annotated[EventsQuery, Query()]
+) -> Response:
     """Failed reads, security events and whatever else was noticed, newest arrival first."""
     page = await house.read(
         lambda c: events.list_events(
             c,
+            areas=caller.areas,
             limit=query.limit,
             cursor=query.cursor,
             t0=query.from_,
@@ -61,11 +65,14 @@ async def list_events(request: Request, house: InHouse, query: Annotated[EventsQ
 
 
 @router.get("/quarantine", summary="List refused rows", **answers(QuarantinePage))
-async def list_quarantine(request: Request, house: InHouse, query: Annotated[QuarantineQuery, Query()]) -> Response:
+async def list_quarantine(
+    request: Request, house: InHouse, caller: InCaller, query: Annotated[QuarantineQuery, Query()]
+) -> Response:
     """Rows and messages that ingest refused, with reason and first bytes, newest first."""
     page = await house.read(
         lambda c: events.list_quarantine(
             c,
+            areas=caller.areas,
             limit=query.limit,
             cursor=query.cursor,
             t0=query.from_,
@@ -80,10 +87,10 @@ async def list_quarantine(request: Request, house: InHouse, query: Annotated[Qua
 
 @router.get("/quarantine/{number}", summary="One refused row", **answers(QuarantineOut))
 async def one_quarantined(
-    request: Request, house: InHouse, number: NumberPath, query: Annotated[Nothing, Query()]
+    request: Request, house: InHouse, caller: InCaller, number: NumberPath, query: Annotated[Nothing, Query()]
 ) -> Response:
     """One refused row with up to 64 KiB of its bytes."""
-    return reply(request, await house.read(lambda c: events.one_quarantined(c, number)))
+    return reply(request, await house.read(lambda c: events.one_quarantined(c, number, areas=caller.areas)))
 
 
 @router.get(
@@ -97,8 +104,10 @@ async def one_quarantined(
         }
     },
 )
-async def raw_quarantined(house: InHouse, number: NumberPath, query: Annotated[Nothing, Query()]) -> Response:
+async def raw_quarantined(
+    house: InHouse, caller: InCaller, number: NumberPath, query: Annotated[Nothing, Query()]
+) -> Response:
     """All bytes, as a file to save."""
-    raw = await house.read(lambda c: events.raw_quarantined(c, number))
+    raw = await house.read(lambda c: events.raw_quarantined(c, number, areas=caller.areas))
     headers = {"content-disposition": f'attachment; filename="quarantine-{number}.bin"', "cache-control": "no-store"}
     return Response(raw, media_type="application/octet-stream", headers=headers)

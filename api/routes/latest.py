@@ -11,6 +11,8 @@ from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from api import formats
+from api.access.areas import Areas
+from api.access.caller import InCaller
 from api.formats import Form, FormatParameter
 from api.house import House, InHouse
 from api.paging import Page
@@ -37,23 +39,26 @@ class LatestQuery(PageQuery):
 
 
 @router.get("/latest", summary="Newest reading of every meter", **answers(LatestPage, streams=True))
-async def list_latest(request: Request, house: InHouse, query: Annotated[LatestQuery, Query()]) -> Response:
+async def list_latest(
+    request: Request, house: InHouse, caller: InCaller, query: Annotated[LatestQuery, Query()]
+) -> Response:
     """One newest reading per meter, by meter id: a page as JSON, or all as NDJSON or CSV."""
     fmt = formats.negotiate(request, query.format)
     if fmt == "json":
-        page = await house.read(partial(_page, house, query, query.limit, query.cursor))
+        page = await house.read(partial(_page, house, caller.areas, query, query.limit, query.cursor))
         return reply(request, LatestPage(items=page.items, next_cursor=page.next_cursor))
     if {"cursor", "limit"} & query.model_fields_set:
         raise invalid("format", fmt, "a stream gives everything and takes neither cursor nor limit")
     form = formats.FORMS[fmt]
-    return await formats.stream(house, _all(house, query, form), form, "latest")
+    return await formats.stream(house, _all(house, caller.areas, query, form), form, "latest")
 
 
 def _page(
-    house: House, query: LatestQuery, limit: int, cursor: str | None, connection: Connection
+    house: House, areas: Areas, query: LatestQuery, limit: int, cursor: str | None, connection: Connection
 ) -> Page[LatestOut]:
     return latest.list_latest(
         connection,
+        areas=areas,
         now_ms=house.clock.now_ms(),
         limit=limit,
         cursor=cursor,
@@ -64,11 +69,11 @@ def _page(
     )
 
 
-async def _all(house: House, query: LatestQuery, form: Form) -> AsyncIterator[bytes]:
+async def _all(house: House, areas: Areas, query: LatestQuery, form: Form) -> AsyncIterator[bytes]:
     """Read and encode page behind page; between two pages nothing is held."""
 
     def encoded(cursor: str | None, connection: Connection) -> tuple[bytes, str | None]:
-        page = _page(house, query, formats.STREAM_PAGE, cursor, connection)
+        page = _page(house, areas, query, formats.STREAM_PAGE, cursor, connection)
         return form.encode(page.items), page.next_cursor
 
     cursor: str | None = None

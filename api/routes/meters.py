@@ -11,6 +11,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from api import formats, words
+from api.access.caller import InCaller
 from api.formats import Form, FormatParameter
 from api.house import House, InHouse
 from api.parameters import END_OF_TIME, Day, MeterPath, Moment, Nothing, PageQuery, Quantities, Word
@@ -52,9 +53,12 @@ class ClosingsQuery(PageQuery):
 
 
 @router.get("", summary="List meters", **answers(MeterPage))
-async def list_meters(request: Request, house: InHouse, query: Annotated[MetersQuery, Query()]) -> Response:
+async def list_meters(
+    request: Request, house: InHouse, caller: InCaller, query: Annotated[MetersQuery, Query()]
+) -> Response:
     """Meters by id, with filters; `last_read_at` tells when each was read last."""
     where = meters.conditions(
+        areas=caller.areas,
         medium=query.medium,
         district=query.district,
         gateway=query.gateway,
@@ -67,29 +71,32 @@ async def list_meters(request: Request, house: InHouse, query: Annotated[MetersQ
 
 @router.get("/{meter_id}", summary="One meter", **answers(MeterOut))
 async def one_meter(
-    request: Request, house: InHouse, meter_id: MeterPath, query: Annotated[Nothing, Query()]
+    request: Request, house: InHouse, caller: InCaller, meter_id: MeterPath, query: Annotated[Nothing, Query()]
 ) -> Response:
     """Facts, installations, the gateway that reads it, and its newest reading."""
     now_ms, stale_s = house.clock.now_ms(), house.settings.gateway_stale_s
-    return reply(request, await house.read(lambda c: meters.one_meter(c, meter_id, now_ms=now_ms, stale_s=stale_s)))
+    found = await house.read(
+        lambda c: meters.one_meter(c, meter_id, areas=caller.areas, now_ms=now_ms, stale_s=stale_s)
+    )
+    return reply(request, found)
 
 
 @router.get("/{meter_id}/latest", summary="Newest reading of a meter", **answers(LatestOut))
 async def one_latest(
-    request: Request, house: InHouse, meter_id: MeterPath, query: Annotated[Nothing, Query()]
+    request: Request, house: InHouse, caller: InCaller, meter_id: MeterPath, query: Annotated[Nothing, Query()]
 ) -> Response:
     """The newest reading; 404 when the meter was never read, since a missing reading is not a 0."""
     now_ms = house.clock.now_ms()
-    found = await house.read(lambda c: latest.one_latest(c, meter_id, now_ms=now_ms))
+    found = await house.read(lambda c: latest.one_latest(c, meter_id, areas=caller.areas, now_ms=now_ms))
     if found is None:
-        await house.read(lambda c: meters.require(c, meter_id))
+        await house.read(lambda c: meters.require(c, meter_id, areas=caller.areas))
         raise not_found("reading of meter", meter_id)
     return reply(request, found)
 
 
 @router.get("/{meter_id}/readings", summary="Readings of a meter", **answers(ReadingPage, streams=True))
 async def list_readings(
-    request: Request, house: InHouse, meter_id: MeterPath, query: Annotated[ReadingsQuery, Query()]
+    request: Request, house: InHouse, caller: InCaller, meter_id: MeterPath, query: Annotated[ReadingsQuery, Query()]
 ) -> Response:
     """Readings in a time range, oldest first: a page as JSON, or everything as NDJSON or CSV."""
     t0 = 0 if query.from_ is None else query.from_
@@ -99,7 +106,7 @@ async def list_readings(
     fmt = formats.negotiate(request, query.format)
     if fmt != "json" and {"cursor", "limit"} & query.model_fields_set:
         raise invalid("format", fmt, "a stream gives the whole range and takes neither cursor nor limit")
-    await house.read(lambda c: meters.require(c, meter_id))
+    t0 = max(t0, await house.read(lambda c: meters.seen_from(c, meter_id, areas=caller.areas)))
     if fmt != "json":
         form = formats.FORMS[fmt]
         pages = _all_readings(house, meter_id, t0, t1, query.quantity, form)
@@ -140,12 +147,18 @@ async def _all_readings(
 
 @router.get("/{meter_id}/closings", summary="Daily closing indexes of a meter", **answers(ClosingPage))
 async def list_closings(
-    request: Request, house: InHouse, meter_id: MeterPath, query: Annotated[ClosingsQuery, Query()]
+    request: Request, house: InHouse, caller: InCaller, meter_id: MeterPath, query: Annotated[ClosingsQuery, Query()]
 ) -> Response:
     """The last index of each local day, oldest first."""
     page = await house.read(
         lambda c: meters.list_closings(
-            c, meter_id, first=query.from_, last=query.to, limit=query.limit, cursor=query.cursor
+            c,
+            meter_id,
+            areas=caller.areas,
+            first=query.from_,
+            last=query.to,
+            limit=query.limit,
+            cursor=query.cursor,
         )
     )
     return reply(request, ClosingPage(items=page.items, next_cursor=page.next_cursor))

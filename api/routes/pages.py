@@ -14,6 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
+from api.access.areas import Areas
+from api.access.caller import InCaller
 from api.house import House, InHouse
 from api.problems import ProblemError, not_found
 from api.queries.overview import Overview, overview
@@ -89,30 +91,33 @@ def _document(app: FastAPI) -> tuple[bytes, str]:
 
 
 @router.get("/")
-async def home(house: InHouse) -> Response:
+async def home(house: InHouse, caller: InCaller) -> Response:
     """What runs, the first readings, the ledgers: readable without any script."""
     now_ms, limits = house.clock.now_ms(), house.settings
     ready = await house.workers.run(
         lambda: readiness(
             house.database,
             house.store,
+            areas=caller.areas,
             now_ms=now_ms,
             ingest_stale_s=limits.ingest_stale_s,
             gateway_stale_s=limits.gateway_stale_s,
         )
     )
-    view, trouble = await _overview(house, now_ms)
+    view, trouble = await _overview(house, caller.areas, now_ms)
     window_h = f"{limits.read_rate_window_s / 3600:g}"
     html = _TEMPLATES.get_template("home.html").render(ready=ready, view=view, trouble=trouble, window_h=window_h)
     headers = {"content-security-policy": _CSP, "cache-control": "no-store"}
     return Response(html, media_type=_HTML, headers=headers)
 
 
-async def _overview(house: House, now_ms: int) -> tuple[Overview | None, str]:
+async def _overview(house: House, areas: Areas, now_ms: int) -> tuple[Overview | None, str]:
     """Return (figures, "") or (None, why there are none)."""
     window_s, stale_s = house.settings.read_rate_window_s, house.settings.gateway_stale_s
     try:
-        found = await house.read(lambda c: overview(c, now_ms=now_ms, window_s=window_s, stale_s=stale_s))
+        found = await house.read(
+            lambda c: overview(c, areas=areas, now_ms=now_ms, window_s=window_s, stale_s=stale_s)
+        )
     except (RegistryError, SQLAlchemyError, ProblemError) as error:
         return None, f"The registry cannot be read now: {getattr(error, 'orig', None) or error}"
     return found, ""

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 
+from api.access.caller import InCaller
 from api.house import InHouse
 from api.metrics import CONTENT_TYPE, Sample
 from api.parameters import Nothing
@@ -32,13 +33,14 @@ _READY["responses"][503] = {"model": Readiness, "description": "A dependency fai
 
 
 @router.get("/readyz", summary="Is everything there?", **_READY)
-async def readyz(house: InHouse, query: Annotated[Nothing, Query()]) -> Response:
+async def readyz(house: InHouse, caller: InCaller, query: Annotated[Nothing, Query()]) -> Response:
     """Registry, store, ingest, broker and gateways, each with its reason; 503 when one of the first four failed."""
     now_ms = house.clock.now_ms()
     state = await house.workers.run(
         lambda: readiness(
             house.database,
             house.store,
+            areas=caller.areas,
             now_ms=now_ms,
             ingest_stale_s=house.settings.ingest_stale_s,
             gateway_stale_s=house.settings.gateway_stale_s,

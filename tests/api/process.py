@@ -17,7 +17,10 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from tests.api.world import make_world
+from metering.clock import SystemClock
+from registry.database import Database
+from registry.roles import Role
+from tests.api.world import make_key, make_world
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Served:
 
     process: subprocess.Popen[bytes]
     address: str
+    key: str
 
     @property
     def port(self) -> int:
@@ -53,8 +57,9 @@ class Served:
         return status_of(answer), answer
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """GET on a connection of its own."""
-        return self.ask(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode())
+        """GET on a connection of its own, with the administrator's key."""
+        shown = f"authorization: Bearer {self.key}\r\n"
+        return self.ask(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{shown}connection: close\r\n\r\n".encode())
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, bytes, bytes]:
         """Signal it and wait; return (exit code, stdout, stderr)."""
@@ -88,10 +93,19 @@ def until(holds: Callable[[], bool], deadline_s: float = 30.0) -> bool:
     return True
 
 
+def real_key(database: Database) -> str:
+    """Return an administrator's key that is good today, for services with a real clock; closes the database."""
+    now = SystemClock().now_ms()
+    key = make_key(database, Role.ADMIN, at=now, expires_at=now + 86_400_000)
+    database.close()
+    return key
+
+
 @contextmanager
 def served(folder: Path, **settings: Any) -> Iterator[Served]:
     """Start the API over a filled house; it is ended on the way out."""
     make_world(folder).close()
+    key = real_key(Database(f"sqlite:///{folder / 'registry.db'}"))
     chosen = json.dumps({"port": 0, **settings})
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.api.serve", str(folder), chosen],
@@ -102,7 +116,7 @@ def served(folder: Path, **settings: Any) -> Iterator[Served]:
         found = folder / "address"
         assert until(lambda: found.exists() or process.poll() is not None)
         assert process.poll() is None, process.communicate()[1].decode()
-        yield Served(process, found.read_text())
+        yield Served(process, found.read_text(), key)
     finally:
         if process.poll() is None:
             process.kill()

@@ -80,7 +80,7 @@ def test_a_body_without_a_length_is_counted_while_it_comes(api: Served) -> None:
 def test_a_body_of_the_largest_size_is_taken_and_the_connection_goes_on(api: Served) -> None:
     caller = http.client.HTTPConnection("127.0.0.1", api.port, timeout=30)
     for _ in range(2):
-        caller.request("POST", "/livez", body=b"z" * MIB)
+        caller.request("POST", "/livez", body=b"z" * MIB, headers={"authorization": f"Bearer {api.key}"})
         answer = caller.getresponse()
         assert answer.status == 405
         answer.read()
@@ -246,7 +246,8 @@ def test_a_caller_who_does_not_read_is_cut_off(api: Served) -> None:
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         caller.connect(("127.0.0.1", api.port))
         # more than the sockets' buffers hold, asked for on one connection and never read
-        ask = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+        known = b"host: 127.0.0.1\r\nauthorization: Bearer " + api.key.encode()
+        ask = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\n" + known + b"\r\n\r\n"
         caller.sendall(ask * 8)
         assert until(lambda: api.connections() == 1)
         assert until(lambda: b'reason="unread-answer"' in api.get("/metrics")[1])

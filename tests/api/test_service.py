@@ -90,7 +90,8 @@ def test_a_signal_ends_it_cleanly_and_soon_although_callers_hang_on(tmp_path: Pa
             idle.sendall(b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
             half.sendall(b"GET /livez HTTP/1.1\r\n")
             slow.sendall(b"POST /livez HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 5\r\n\r\n")
-            deaf.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" * 8)
+            known = b"host: 127.0.0.1\r\nauthorization: Bearer " + api.key.encode() + b"\r\n\r\n"
+            deaf.sendall((b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\n" + known) * 8)
             assert until(lambda: api.connections() == 4)
             before = time.monotonic()
             code, out, error = api.stop(number)

@@ -20,9 +20,10 @@ from ingest.store_sqlite import SqliteStore
 from metering.clock import ManualClock
 from metering.reading import Flag, Reading
 from metering.store import ReadingStore
-from registry import ledger
+from registry import keys, ledger
 from registry.books import import_meters
 from registry.database import Database
+from registry.roles import Role, console
 
 T0 = 1_772_323_200_000  # 2026-03-01T00:00:00Z
 HOUR = 3_600_000
@@ -60,6 +61,8 @@ class World:
     store: ReadingStore
     clock: ManualClock
     folder: Path
+    key: str
+    """Of an administrator for all areas; every request carries it unless it says otherwise."""
 
     def get(self, address: str, **arguments: Any) -> httpx.Response:
         """GET one address."""
@@ -81,9 +84,21 @@ class World:
         self.database.close()
 
 
-def client(app: FastAPI) -> httpx.AsyncClient:
-    """Return a caller of the application itself, without sockets."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1:8080")
+def client(app: FastAPI, key: str | None = None, peer: str = "127.0.0.1") -> httpx.AsyncClient:
+    """Return a caller of the application itself, without sockets. key: "" for none, None for the administrator's."""
+    shown = app.state.test_key if key is None else key
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app, client=(peer, 4711)),
+        base_url="http://127.0.0.1:8080",
+        headers={"authorization": f"Bearer {shown}"} if shown else {},
+    )
+
+
+def make_key(database: Database, *roles: Role, areas: frozenset[str] | None = None, **more: Any) -> str:
+    """Return a new key. more: of `registry.keys.create`; it ends a day after the worlds' time by itself."""
+    facts = {"name": "test", "read_only": False, "at": T0, "expires_at": T0 + 48 * HOUR, **more}
+    with database.begin() as connection:
+        return keys.create(connection, console("test"), roles=roles, areas=areas, **facts)[0]
 
 
 def write_readings(path: Path, readings: list[Reading]) -> None:
@@ -99,27 +114,37 @@ def make_world(
     """Build everything in `folder`; the clock stands at T0 + 24 h."""
     database = Database(f"sqlite:///{folder / 'registry.db'}")
     if filled:
-        for name, content in _files().items():
+        files, key = _files()
+        for name, content in files.items():
             (folder / name).write_bytes(content)
     else:
         database.upgrade()
+        key = make_key(database, Role.ADMIN)
     clock = ManualClock(T0 + 24 * HOUR)
     opened = store or SqliteStore(folder / "readings.db", mode="read")
-    app = create_app(settings or ApiSettings(), database=database, store=opened, clock=clock)
-    return World(app, database, opened, clock, folder)
+    app = create_app(_unhurried(settings or ApiSettings()), database=database, store=opened, clock=clock)
+    app.state.test_key = key
+    return World(app, database, opened, clock, folder, key)
+
+
+def _unhurried(settings: ApiSettings) -> ApiSettings:
+    """The clock of a world stands, so that no bucket ever fills again: tests of limits set their own."""
+    plenty = {"rate_burst": 1_000_000, "unknown_burst": 1_000_000, "tries_burst": 10_000}
+    return settings.model_copy(update={k: v for k, v in plenty.items() if k not in settings.model_fields_set})
 
 
 @cache
-def _files() -> dict[str, bytes]:
-    """Build the tables once; every test gets a copy."""
+def _files() -> tuple[dict[str, bytes], str]:
+    """Build the tables once; every test gets a copy, and the administrator's key."""
     with TemporaryDirectory() as made:
         folder = Path(made)
         database = Database(f"sqlite:///{folder / 'registry.db'}")
         database.upgrade()
         fill(database)
+        key = make_key(database, Role.ADMIN)
         database.close()
         write_readings(folder / "readings.db", [gas_reading(hour) for hour in range(24)])
-        return {name: (folder / name).read_bytes() for name in ("registry.db", "readings.db")}
+        return {name: (folder / name).read_bytes() for name in ("registry.db", "readings.db")}, key
 
 
 def fill(database: Database) -> None:
