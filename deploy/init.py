@@ -4,8 +4,9 @@
     python3 deploy/init.py --gateway gw-1 --gateway gw-2
 
 Run it again to add gateways: what is there stays, the broker's users' file and access list are written anew.
-`--rotate USER` replaces the password of a user of the broker (a database keeps the password of its first start). Needs
-Python 3 and nothing else. Folder 0700; files 0444, because each container reads its own few as another user than you.
+`--rotate USER` replaces the password of a user of the broker (a database keeps the password of its first start).
+Needs Python 3 and nothing else. Folder 0700; files 0444, because each container reads its own few as another user
+than you.
 """
 
 from __future__ import annotations
