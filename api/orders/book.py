@@ -205,7 +205,7 @@ def step(
         "not_reached": wanted.not_reached or None,
     }
     _change(connection, actor, order, wanted.deed, changed, now_ms, note=wanted.note, data=_given(data))
-    return _row(connection, order_id)
+    return order_row(connection, order_id)
 
 
 def cancel_withdrawn(connection: Connection, actor: Actor, finding_id: int, *, reason: str, now_ms: int) -> list[int]:
@@ -324,8 +324,12 @@ def _locked(connection: Connection, order_id: int) -> Row[Any]:
     return order
 
 
-def _row(connection: Connection, order_id: int) -> Row[Any]:
-    return connection.execute(sa.select(WorkOrder).where(WorkOrder.id == order_id)).one()
+def order_row(connection: Connection, order_id: int) -> Row[Any]:
+    """Return an order's row. Raises: UnknownOrderError."""
+    order = connection.execute(sa.select(WorkOrder).where(WorkOrder.id == order_id)).one_or_none()
+    if order is None:
+        raise UnknownOrderError(f"there is no work order {order_id}")
+    return order
 
 
 def _stale(connection: Connection, order: Row[Any]) -> StaleError:
@@ -351,6 +355,7 @@ __all__ = [
     "UnknownOrderError",
     "cancel_withdrawn",
     "open_or_join",
+    "order_row",
     "standing_of",
     "step",
 ]
