@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 
 from anomaly import judge, live
 from anomaly.days import DAY_S, local_midnight_s
+from anomaly.events import CODES_OF, EVENT_RULES
 from anomaly.findings import RULES, Book, Finding, RuleInfo
 from anomaly.intervals import Rows
 from anomaly.meters import MeterTable
+from anomaly.quick import Quick
+from anomaly.rebuild import rebuild, refold
 from anomaly.register import Register
 from anomaly.rules import states
 from anomaly.shard import ALL, Shard, View
@@ -36,17 +39,6 @@ BEHIND_S: Final = 45 * DAY_S
 """[s] older times than this at arrival are not believed (2000-01-01 after a battery change)."""
 BAD_CLOCK_RUN: Final = 3
 """Rows in a row with an impossible time after which the time of arrival stands in (a clock that never recovers)."""
-EVENT_RULES: Final = {
-    Step.TRANSIENT: "spike",
-    Step.UNIT_CHANGE: "unit_error",
-    Step.ROLLOVER: "rollover",
-    Step.EXCHANGE: "exchange",
-    Step.RESET: "exchange",
-    Step.OVER_RANGE: "exchange",
-}
-CODES_OF: Final = {
-    rule: frozenset(step for step, name in EVENT_RULES.items() if name == rule) for rule in EVENT_RULES.values()
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +63,9 @@ class Engine:
         start_s: int,
         shape: EngineShape | None = None,
         weather: dict[date, float] | None = None,
+        quick: bool = False,
     ) -> None:
+        """quick: `judge_now` will be called when rows have arrived, see `anomaly.quick`."""
         self.meters, self.thresholds, self.shape = meters, thresholds, shape or EngineShape()
         self.weather = weather or {}
         self.start_s = start_s
@@ -83,6 +77,7 @@ class Engine:
         )
         self.register = Register(meters, self.shards, self.book)
         self.silence = Silence(self.register, thresholds)
+        self.quick = Quick(self.register, enabled=quick)
         self.bad_clocks = 0
         self._bad_run = np.zeros(len(meters), np.int32)
         self._clock_marks: list[tuple[int, int]] = []
@@ -130,6 +125,7 @@ class Engine:
             meter, ts, micro, flags = self._without_bad_clocks(wrong, meter, ts, received, micro, flags)
         else:
             self._bad_run[meter] = 0
+        self.quick.note(meter, ts, micro)
         home = self.register.home[meter]
         for number, shard in enumerate(self.shards):
             part = np.flatnonzero(home == number)
@@ -176,43 +172,42 @@ class Engine:
         for end_s in range(first, now_s + 2 * DAY_S, DAY_S):
             end = int(np.searchsorted(times, end_s, side="right"))
             part = order[start:end]
-            if part.size:
-                self.push(meter[part], ts[part], received[part], micro[part], flags[part])
+            self.absorb(meter[part], ts[part], received[part], micro[part], flags[part], upto_s=end_s, now_s=now_s)
             start = end
-            for shard in self.shards:
-                self._rebuild(shard, shard.frontier_at(min(now_s, end_s)))
+        self.resumed(findings, now_s)
+
+    def absorb(
+        self,
+        meter: NDArray[np.int32],
+        ts: NDArray[np.int64],
+        received: NDArray[np.int64],
+        micro: NDArray[np.int64],
+        flags: NDArray[np.uint8],
+        *,
+        upto_s: int,
+        now_s: int,
+    ) -> None:
+        """One part of `resume`: rows up to event time `upto_s`, after all that are older."""
+        self.quick.since_s = now_s - 2 * DAY_S
+        if meter.size:
+            self.push(meter, ts, received, micro, flags)
+        for shard in self.shards:
+            rebuild(shard, shard.frontier_at(min(now_s, upto_s)))
+
+    def resumed(self, findings: list[Finding], now_s: int) -> None:
+        """End of `resume`: take the findings over."""
         for number, shard in enumerate(self.shards):
-            self._rebuild(shard, shard.frontier_at(now_s))
+            rebuild(shard, shard.frontier_at(now_s))
             self._fell[number] = live.fallen(shard)
         self._clock_marks.clear()
         self.book.load(findings)
-
-    def _refold(self, shard: Shard) -> None:
-        """Fold days again whose last hours became known only with a reading of the day after."""
-        days: dict[int, list[Rows]] = {}
-        for rows, slots in shard.grid.filled:
-            first = (slots - 1) // shard.per_day
-            for day in np.unique(first[first <= shard.day]).tolist():
-                for again in range(max(day, shard.first_day), min(day + 1, shard.day) + 1):
-                    days.setdefault(again, []).append(rows[first == day])
-        shard.grid.filled.clear()
-        for day, groups in days.items():
-            shard.fold(day, np.unique(np.concatenate(groups)))
-
-    def _rebuild(self, shard: Shard, frontier: int) -> None:
-        shard.make_room()
-        late, since = shard.grid.advance(max(frontier, shard.grid.frontier))
-        self._refold(shard)
-        for row, slot in zip(late.tolist(), since.tolist(), strict=True):
-            for day in range(max((slot - 1) // shard.per_day, shard.first_day), shard.day + 1):
-                shard.fold(day, np.array([row], np.int64))
-        for day in range(max(shard.day, -1) + 1, shard.complete_day() + 1):
-            shard.make_room()
-            shard.day = day
-            shard.fold(day)
-        shard.grid.marks.clear()
+        self.quick.take_up()
 
     # --- time ------------------------------------------------------------------------------------------------------
+
+    def judge_now(self, meter: NDArray[np.int32], now_s: int) -> None:
+        """Ask the quick rules about meters whose rows have just been pushed; `book.changed` tells what came of it."""
+        self.quick.judge(np.unique(meter).astype(np.int64), now_s)
 
     def tick(self, now_s: int) -> list[Finding]:
         """Judge everything up to `now_s` minus the tolerance. Return findings that changed."""
@@ -232,9 +227,10 @@ class Engine:
         before = shard.grid.frontier
         late, since = shard.grid.advance(shard.frontier_at(now_s))
         self._events(number, shard, now_s)
-        self._refold(shard)
+        refold(shard)
         if late.size:
             self._late(shard, late, since, now_s)
+        self.quick.confirm(shard, now_s)
         frontier = shard.grid.frontier
         if frontier > before:
             self._hourly(number, shard, frontier, now_s)
@@ -289,13 +285,18 @@ class Engine:
             for finding in self.book.events_of(RULES[rule].kind, fleet):
                 row, slot = fleet[finding.row]
                 at = finding.slot - shard.grid.first
-                if finding.slot >= max(slot, shard.grid.first) and shard.grid.code[at, row] not in codes:
+                passed = max(slot, shard.grid.first) <= finding.slot <= shard.grid.frontier
+                if passed and shard.grid.code[at, row] not in codes:
                     self.book.withdraw(finding, now_s)
 
     def _withdraw_daily(self, shard: Shard, rows: Rows, now_s: int) -> None:
         """Findings of daily rules that hold on no day since they were raised never were."""
         fleet = dict(zip(shard.rows[rows].tolist(), rows.tolist(), strict=True))
         doubts = [f for f in self.book.open_among(fleet) if f.rule in DAILY_RULES]
+        if shard.hourly:  # there a burst is a matter of hours
+            for finding in [f for f in doubts if f.rule == "burst" and not self.quick.stands(shard, f)]:
+                self.book.withdraw(finding, now_s)
+            doubts = [f for f in doubts if f.rule != "burst"]
         for day in sorted({self._day_of(shard, f) for f in doubts}):
             group = [f for f in doubts if self._day_of(shard, f) == day]
             self._recheck(shard, group, day, [fleet[f.row] for f in group], now_s)

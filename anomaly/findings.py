@@ -146,6 +146,11 @@ class Book:
         """True when an open finding of another kind is the cause."""
         return any((row, kind) in self._open for kind in info.suppressed_by)
 
+    def recent(self, rule: str, row: int, at_s: int) -> bool:
+        """True when another event of the rule's kind at `at_s` would be a repeat."""
+        last = self._last.get((row, RULES[rule].kind))
+        return last is not None and at_s - last.held_s <= self.spike_repeat_s
+
     def raise_(
         self,
         info: RuleInfo,

@@ -14,7 +14,7 @@ cache lines). `consumption` returns the other view, [meters, slots].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -466,6 +466,17 @@ class Grid:
     def time_of(self, slots: Any) -> Any:
         """[s since 1970] of slot boundaries."""
         return self.shape.origin_s + slots * self.shape.slot_s
+
+    def excerpt(self, rows: Rows, first: int, slots: int) -> Grid:
+        """Copy some meters from slot `first` on, with `slots` columns; advancing the copy leaves no trace here."""
+        shape = replace(self.shape, slots=slots)
+        part = Grid(shape, self.limits.take(rows), replaced_s=self.replaced[rows], dtype=self.use.dtype)
+        at = first - self.first
+        for name in ("raw", "offset", "flags", "code", "use", "span"):
+            known = getattr(self, name)[at : at + slots][:, rows]
+            getattr(part, name)[: known.shape[0]] = known
+        part.first, part.frontier, part._machine = first, self.frontier, self._machine.take(rows)
+        return part
 
     def drop(self, slots: int) -> None:
         """Forget the oldest `slots` slots and make room at the end; the machine keeps what came before."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.rules import burst, reverse_flow, states, tamper, unauthorised
-from anomaly.shard import Shard
+from anomaly.shard import ALL, Shard
 from anomaly.verdict import Verdict
 from metering.reading import Flag
 from metering.steps import Step
@@ -24,25 +24,30 @@ FEWEST_DAYS: Final = 5
 """[d] of history before a burst can be told from ordinary use."""
 
 
-def burst_verdict(shard: Shard, slot: int) -> Verdict:
-    """All meters of an hourly shard at the boundary `slot`."""
+def burst_verdict(shard: Shard, slot: int, rows: Any = ALL, *, before: int | None = None) -> Verdict:
+    """Meters of an hourly shard at the boundary `slot`. before: last day of their history, the newest when None."""
     hour = slot // shard.per_hour
-    use, span = shard.hours(hour - BURST_HOURS, hour)
+    use, span = shard.hours(hour - BURST_HOURS, hour, rows)
     held = np.where((span >= 1) & (span <= 3), use, np.nan)
     day = shard.date_of(max(shard.day, 0))
     verdict = burst.burst(
         held,
-        held_before=_held_before(shard),
-        qmax=shard.table.qmax,
-        min_share=shard.values("burst.min_share", day),
-        min_ratio=shard.values("burst.min_ratio", day),
+        held_before=_held_before(shard, shard.day if before is None else min(before, shard.day), rows),
+        qmax=shard.table.qmax[rows],
+        min_share=shard.values("burst.min_share", day)[rows],
+        min_ratio=shard.values("burst.min_ratio", day)[rows],
     )
-    verdict.on &= ~shard.electric
+    verdict.on &= ~shard.electric[rows]
     return verdict
 
 
-def _held_before(shard: Shard) -> NDArray[Any]:
-    held = shard.history("held6", shard.day, BURST_DAYS)
+def day_before_burst(shard: Shard, slot: int) -> int:
+    """Last day that ended before the hours which `burst_verdict` looks at: a burst is no habit of its own."""
+    return (slot - BURST_HOURS * shard.per_hour) // shard.per_day - 1
+
+
+def _held_before(shard: Shard, day: int, rows: Any) -> NDArray[Any]:
+    held = shard.history("held6", day, BURST_DAYS, rows)
     top = np.where(np.isnan(held), -np.inf, held).max(axis=0)
     known = np.count_nonzero(~np.isnan(held), axis=0)
     return np.where(known >= FEWEST_DAYS, top, np.inf)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly.engine import Engine, EngineShape
 from anomaly.files import Readings
@@ -30,15 +31,18 @@ def run(
     *,
     weather: dict[date, float] | None = None,
     shape: EngineShape | None = None,
+    quick: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Engine:
     """Feed all readings, fire every timer until the last arrival, and return the engine with its book of findings.
+
+    quick: ask the quick rules at every arrival as well, as the live service does (see `anomaly.quick`); slower.
 
     A timer sees the rows that arrived before or with it, never later ones: cutting the input at any time leaves all
     earlier findings as they are.
     """
     first = int(readings.received[0]) if len(readings) else 0
-    engine = Engine(meters, thresholds, start_s=first, weather=weather, shape=shape)
+    engine = Engine(meters, thresholds, start_s=first, weather=weather, shape=shape, quick=quick)
     feed(engine, readings, next_timer(first), progress=progress)
     return engine
 
@@ -63,5 +67,15 @@ def feed(engine: Engine, readings: Readings, timer: int, *, progress: Callable[[
 
 def _push(engine: Engine, r: Readings, start: int, end: int) -> None:
     if end > start:
-        part = slice(start, end)
-        engine.push(r.meter[part], r.ts[part], r.received[part], r.micro[part], r.flags[part])
+        for part, now_s in arrivals(r.received[start:end]) if engine.quick.enabled else ((slice(0, end - start), 0),):
+            rows = slice(start + part.start, start + part.stop)
+            engine.push(r.meter[rows], r.ts[rows], r.received[rows], r.micro[rows], r.flags[rows])
+            if engine.quick.enabled:
+                engine.judge_now(r.meter[rows], now_s)
+
+
+def arrivals(received: NDArray[np.int64]) -> Iterator[tuple[slice, int]]:
+    """Yield (rows, second) of the rows that arrived in the same second; received: [s since 1970], ascending."""
+    starts = np.flatnonzero(np.append(True, received[1:] != received[:-1])).tolist()
+    for start, end in zip(starts, [*starts[1:], received.size], strict=True):
+        yield slice(start, end), int(received[start])

@@ -89,3 +89,9 @@ class Batch:
     def writes(self) -> list[Reading]:
         """Return what the store is to write, in an order in which the fullest row of a key comes last."""
         return [*self.fresh, *self.merged.values()] if self.merged else self.fresh
+
+    def touched(self) -> list[Reading]:
+        """Return what is in the store and was not accounted for before; some may have been written by a lost turn."""
+        if not self.older:
+            return self.fresh
+        return [*self.fresh, *(older.reading for older in self.older if not older.known)]

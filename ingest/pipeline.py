@@ -46,7 +46,7 @@ from metering.messages import PARTS, part_of
 from metering.mqtt import Delivery
 from metering.reading import Reading
 from metering.store import Key, ReadingStore
-from registry import leases
+from registry import leases, watch
 from registry import ledger as books
 from registry.database import Database
 from registry.leases import LeaseLostError
@@ -287,7 +287,7 @@ class Pipeline:
         self.meters.note(writes)
 
     async def _record(self, batch: Batch) -> list[Position]:
-        """One transaction: events, quarantine and what of each outbox is committed now, which is returned."""
+        """One transaction: events, quarantine, changed meters, and what is committed of each outbox (returned)."""
         positions = batch.positions()
         if not (batch.events or batch.quarantine or positions):
             return positions
@@ -298,6 +298,7 @@ class Pipeline:
                 books.add_events(connection, batch.events)
                 books.add_quarantine(connection, batch.quarantine)
                 books.save_positions(connection, positions)
+                watch.note_touched(connection, batch.touched(), batch.now)
                 self._fault("recording")
 
         while True:
