@@ -21,6 +21,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import close, create_app
+from api.background import background
 from api.guard import ConnectionGuard, GuardedProtocol
 from api.metrics import ApiMetrics
 from api.settings import NEEDS_TLS, ApiSettings
@@ -30,6 +31,7 @@ from metering.errors import SettingsError
 from metering.store import ReadingStore
 from registry import users
 from registry.database import Database
+from registry.settings import AccessSettings, AuditSettings
 
 _GRACE_S: Final = 1  # for answers under way when the end comes; uvicorn takes whole seconds
 _ENOUGH_S: Final = 0.5
@@ -44,9 +46,12 @@ async def run_api(
     clock: Clock,
     stop: asyncio.Event | None = None,
     on_ready: Callable[[str], None] | None = None,
+    access: AccessSettings | None = None,
+    audit: AuditSettings | None = None,
 ) -> None:
     """Serve until `stop` is set; without one, until SIGTERM or SIGINT.
 
+    audit: where the audit's head is anchored meanwhile; None anchors nothing.
     on_ready: called with the address ("http://127.0.0.1:8080", https with TLS) once connections are accepted.
     Raises: SettingsError when the address may not be served (yet), the port is taken, or the certificate is none.
     """
@@ -55,7 +60,7 @@ async def run_api(
     listener = bind(settings)
     _refuse_strangers(settings, listener, database)
     metrics = ApiMetrics()
-    app = create_app(settings, database=database, store=store, clock=clock, metrics=metrics)
+    app = create_app(settings, database=database, store=store, clock=clock, metrics=metrics, access=access)
     server = _Server(_config(app, settings, metrics), clock, secured)
     with listener, contextlib.nullcontext() if stop else _signals(ending):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -65,7 +70,8 @@ async def run_api(
             await _until_started(server, serving, clock)
             if server.started and on_ready is not None:
                 on_ready(address(listener, "https" if secured else "http"))
-            await serving
+            async with background(database, audit, clock):
+                await serving
         finally:
             watching.cancel()
             following.cancel()

@@ -6,13 +6,14 @@ from it, and each service reads the same settings file.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import os
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Final
 
@@ -20,12 +21,17 @@ from metergate.commands.books import import_file, make_plan
 from metergate.house_mqtt import MQTT_METERS_FILE, mqtt_rows, mqtt_settings
 from metergate.house_serial import SERIAL_METERS_FILE, serial_rows, serial_settings
 from metergate.supervisor import Service
+from metering.clock import SystemClock
 from metering.errors import MetergateError
+from registry import keys, users
+from registry.database import Database
+from registry.roles import Role, console
 from simulators.answer_log import Answer, read_answers
 from simulators.farm_settings import FarmSettings, MeterSettings, PortSettings
 
 GATEWAY: Final = "gw-demo"
 _PER_PORT: Final = 16
+_KEY_MS: Final = 30 * 86_400_000
 _CLAIMS: Final[list[IO[str]]] = []
 
 
@@ -61,6 +67,10 @@ class House:
     farm_ports: tuple[int, ...]
     mqtt_meters: int = 0
     serial_meters: int = 0
+    key: str = field(default="", repr=False)
+    """Of the API, good for all of it for a month."""
+    password: str = field(default="", repr=False)
+    """One-time password of the user admin."""
 
     @property
     def settings(self) -> Path:
@@ -164,7 +174,26 @@ def build(
     if result.bad:
         raise MetergateError(f"the demo's own meters file is refused: {result.bad[0].reason}")
     house.plan.write_text(make_plan(house.registry_url, GATEWAY, 1), "utf-8")
-    return house
+    return _let_in(house)
+
+
+def _let_in(house: House) -> House:
+    """Make the first administrator and a key, as `metergate api` and `metergate key create` would."""
+    now = SystemClock().now_ms()
+    with contextlib.closing(Database(house.registry_url)) as database:
+        made = users.first_admin(database, now)
+        with database.begin() as connection:
+            key, _ = keys.create(
+                connection,
+                console("demo"),
+                name="demo",
+                roles=Role,
+                areas=None,
+                read_only=False,
+                expires_at=now + _KEY_MS,
+                at=now,
+            )
+    return replace(house, key=key, password=made[1] if made else "")
 
 
 def _rows(house: House, meters: int, interval_s: int, kinds: Sequence[Kind]) -> Iterator[dict[str, str]]:
@@ -238,6 +267,9 @@ health_interval_s = 1.0
 
 [api]
 port = {house.api_port}
+
+[audit]
+anchors = "{house.folder / "audit-anchors.jsonl"}"
 """
 
 

@@ -173,8 +173,11 @@ def _welcome(house: House, meters: int, seconds: float) -> None:
         f"{house.serial_meters} hang on a serial bus; "
         f"first reading stored after {seconds:.1f} s"
     )
-    err.print(f"  API          [bold]{address}[/bold]   (pages: {address}/docs)")
-    err.print(f"  try          curl '{address}/api/v1/latest?limit=3'")
+    err.print(f"  API          [bold]{address}[/bold]   (pages: {address}/ and {address}/docs)")
+    err.print(f"  log in       user [bold]admin[/bold], one-time password [bold]{house.password}[/bold]")
+    err.print("  or a key     good for everything, for a month; it is in the header here:")
+    line = f"curl -H 'Authorization: Bearer {house.key}' '{address}/api/v1/latest?limit=3'"
+    err.print(f"  {escape(line)}", soft_wrap=True)
     err.print(f"  files, logs  {escape(str(house.folder))}")
     err.print("  Ctrl-C ends it.")
 

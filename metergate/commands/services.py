@@ -16,7 +16,10 @@ from metergate.settings import load_settings
 from metergate.stores import make_store
 from metergate.supervisor import Service, Supervisor
 from metergate.systemd import Notifier
-from metering.clock import SystemClock
+from metering.clock import Clock, SystemClock
+from registry import users
+from registry.database import Database
+from registry.settings import AccessSettings
 
 
 def ingest(config: ConfigOption = None) -> None:
@@ -46,6 +49,7 @@ def api(config: ConfigOption = None) -> None:
         with registry(settings) as database:
             clock = SystemClock()
             store = make_store(settings.store, "read", clock)
+            welcome_first_admin(database, settings.access, clock)
             notifier = Notifier.from_environment()
             run(
                 lambda stop: run_api(
@@ -55,9 +59,21 @@ def api(config: ConfigOption = None) -> None:
                     clock=clock,
                     stop=stop,
                     on_ready=lambda _: notifier.ready(),
+                    access=settings.access,
+                    audit=settings.audit,
                 ),
                 notifier,
             )
+
+
+def welcome_first_admin(database: Database, limits: AccessSettings, clock: Clock) -> None:
+    """On the very first start, make the administrator and print the one-time password, this once, to stderr."""
+    made = users.first_admin(database, clock.now_ms(), limits)
+    if made is None:
+        return
+    name, password = made
+    say(f"first start: there is a user {name} with the one-time password {password}")
+    say(f"log in within {limits.one_time_h} h at /login and choose your own; until then only this host is served")
 
 
 def all_services(

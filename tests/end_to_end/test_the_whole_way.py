@@ -25,7 +25,8 @@ AT_REST = (Kind("W-RE", "water", "usw-ultrasonic", "rest", "residential", "D1"),
 
 
 def get(place: Town, path: str) -> Any:
-    answer = httpx.get(f"http://127.0.0.1:{place.house.api_port}{path}", timeout=10)
+    known = {"authorization": f"Bearer {place.house.key}"}
+    answer = httpx.get(f"http://127.0.0.1:{place.house.api_port}{path}", timeout=10, headers=known)
     assert answer.headers["content-type"].startswith(("application/json", "application/problem+json"))
     return answer.json()
 

@@ -1,0 +1,59 @@
+"""What the API does beside answering: the audit's head is anchored, logins that are over are swept away.
+
+Neither ever stops the serving: what fails is logged and tried again at the next turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from metering.clock import Clock
+from metering.errors import RegistryError
+from registry import sessions
+from registry.anchors import keep_anchored
+from registry.database import Database
+from registry.settings import AuditSettings
+
+_LOG: Final = structlog.get_logger("api")
+SWEEP_S: Final = 600.0
+
+
+@contextlib.asynccontextmanager
+async def background(database: Database, audit: AuditSettings | None, clock: Clock) -> AsyncIterator[None]:
+    """Work until the block ends. audit: None anchors nothing (a test, a house without a folder)."""
+    works = [asyncio.create_task(_sweep(database, clock), name="sweep")]
+    if audit is not None:
+        anchoring = keep_anchored(database, audit.anchors, clock, audit.anchor_interval_s)
+        works.append(asyncio.create_task(anchoring, name="anchors"))
+    for work in works:
+        work.add_done_callback(_say_why)
+    try:
+        yield
+    finally:
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+
+
+async def _sweep(database: Database, clock: Clock) -> None:
+    def once() -> int:
+        with database.begin() as connection:
+            return sessions.sweep(connection, clock.now_ms())
+
+    while True:
+        await clock.sleep(SWEEP_S)
+        try:
+            await asyncio.to_thread(once)
+        except (RegistryError, SQLAlchemyError) as error:
+            _LOG.warning("sessions_not_swept", error=str(error))
+
+
+def _say_why(work: asyncio.Task[None]) -> None:
+    if not work.cancelled() and (error := work.exception()) is not None:
+        _LOG.error("background_ended", work=work.get_name(), exc_info=error)
