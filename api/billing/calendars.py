@@ -64,7 +64,7 @@ class Bounds:
     """A period of one usage point. start, end: [ms UTC].
 
     start_window, end_window: [ms UTC] end of the last reading day at each boundary. cuts: [ms UTC] 00:00 of extra
-    reading days, start < cut < end. months: how many it covers.
+    reading days, start < cut < end. before: the period that ended at start. months: how many it covers.
     """
 
     period: str
@@ -74,6 +74,7 @@ class Bounds:
     end_window: int
     cuts: tuple[int, ...] = ()
     months: int = 1
+    before: str = ""
 
     @property
     def windows(self) -> dict[int, int]:
@@ -136,7 +137,7 @@ class Calendars:
         days = (e.day for e in self.extra if e.customer_class in (ANY, customer_class) and e.medium in (ANY, medium))
         cuts = sorted({cut for day in days if start < (cut := parse_day(day, tz)) < end})
         windows = _after(before, former.last_day, tz), _after(period, rule.last_day, tz)
-        return Bounds(period, start, end, *windows, tuple(cuts), months)
+        return Bounds(period, start, end, *windows, tuple(cuts), months, before)
 
 
 def midnight(period: str, day: int, tz: str) -> int:
