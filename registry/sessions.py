@@ -4,14 +4,16 @@
     facts = sessions.find(connection, token, now)          # a read; None: log in again
     if facts and facts.touch_due(now): sessions.touch(connection, facts, now, limits)      # at most once a minute
 
-Both tokens are 256 random bits; the table holds their SHA-256 alone (that many random bits need no slow hash). The
-second one is for pages: a request that changes something must show it, so that a foreign page that only makes the
-browser send its cookie, or somebody with the cookie alone, changes nothing. `secrets` is right here, see
+The token has 256 random bits; the table holds SHA-256 alone (that many random bits need no slow hash). The second one
+follows from the first and never the other way round (`page_token`), so that every page of a login can name it and none
+voids another's. A request that changes something must show it: a foreign page that only makes the browser send its
+cookie does not know it. `secrets` is right here, see
 `registry.passwords`.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -73,6 +75,12 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def page_token(token: str) -> str:
+    """Return the token that the pages of a login show, made from the cookie's."""
+    made = hmac.digest(token.encode("utf-8", "surrogatepass"), b"metergate page token", "sha256")
+    return base64.urlsafe_b64encode(made).rstrip(b"=").decode("ascii")
+
+
 def open_session(
     connection: Connection, user_id: int, address: str, at: int, limits: AccessSettings, *, version: int | None = None
 ) -> tuple[str, str]:
@@ -89,7 +97,8 @@ def open_session(
     if not user.enabled or (version is not None and user.version != version):
         raise RefusedError("conflict", "the user was changed meanwhile; log in again")
     _make_room(connection, user_id, limits.sessions_per_user)
-    token, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    token = secrets.token_urlsafe(32)
+    csrf = page_token(token)
     row = {
         "id": digest(token),
         "user_id": user_id,
@@ -145,13 +154,6 @@ def touch(connection: Connection, facts: SessionFacts, at: int, limits: AccessSe
     """Note that the session lives; moves its idle limit. Call it when `facts.touch_due(at)`."""
     found = sa.update(Session).where(Session.id == facts.id, Session.seen_at < at)
     connection.execute(found.values(seen_at=at, expires_at=_end(facts.created_at, at, limits)))
-
-
-def renew_csrf(connection: Connection, session_id: str) -> str:
-    """Give a session a new page token; the one before is void."""
-    csrf = secrets.token_urlsafe(32)
-    connection.execute(sa.update(Session).where(Session.id == session_id).values(csrf=digest(csrf)))
-    return csrf
 
 
 def close(connection: Connection, session_id: str) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
-from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -51,13 +49,7 @@ class Identity:
 
     def fits(self, token: str) -> bool:
         """True when a page's token belongs to this login."""
-        return bool(self.page_token) and hmac.compare_digest(self.page_token.encode(), token.encode())
-
-
-def page_token(token: str) -> str:
-    """Return the token for the pages of one login: it follows from the cookie's, and never the other way round."""
-    digest = hashlib.sha256(b"metergate page token\0" + token.encode("utf-8", "surrogatepass")).digest()
-    return urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+        return self.session is not None and self.session.csrf_fits(token)
 
 
 class Identifier:
@@ -122,7 +114,7 @@ class Identifier:
         found = await self._look("session", token, lambda: self._find_session(token))
         if not isinstance(found, SessionFacts) or found.expires_at <= self._clock.now_ms():
             return None
-        return Identity(replace(found.actor, address=origin.address(scope)), found, page_token(token))
+        return Identity(replace(found.actor, address=origin.address(scope)), found, sessions.page_token(token))
 
     # -- the registry ----------------------------------------------------------------------------------------------
 
