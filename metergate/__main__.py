@@ -33,6 +33,9 @@ COMMANDS: Final = {
     "ca": "ca:ca_app",
     "detect": "detect:detect",
     "backtest": "backtest:backtest",
+    "user": "user:user_app",
+    "key": "key:key_app",
+    "audit": "audit:audit_app",
 }
 """Name -> module under `metergate.commands` and its function, or its group of commands."""
 

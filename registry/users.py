@@ -8,6 +8,7 @@ them: they are disabled. Logins and passwords are in `registry.logins`, second f
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -192,21 +193,23 @@ def unlock(connection: Connection, actor: Actor, name: str, *, at: int) -> UserF
 
 
 def first_admin(database: Database, at: int, limits: AccessSettings | None = None) -> tuple[str, str] | None:
-    """Make the first administrator when there are no users at all: name and one-time password, to be printed once.
+    """Make the first administrator when there is none: name and one-time password, to be printed once; else None.
 
-    None when there is anybody. Two programs that start at once make one: the second finds the first one's.
+    Two programs that start at once make one: the second finds the first one's. As the last administrator stays, there
+    is never a second first one.
     """
     with database.read() as connection:
-        if _anybody(connection):
+        if _administrators(connection):
             return None
     with database.begin() as connection:
         audit.lock(connection)
-        if _anybody(connection):
+        if _administrators(connection):
             return None
+        name = FIRST_ADMIN if get(connection, FIRST_ADMIN) is None else f"{FIRST_ADMIN}-{secrets.token_hex(3)}"
         _, password = create(
             connection,
             Actor("service:first-start", frozenset({Role.ADMIN}), areas=None),
-            name=FIRST_ADMIN,
+            name=name,
             display_name="Administrator",
             roles=(Role.ADMIN,),
             ranks=(),
@@ -214,11 +217,13 @@ def first_admin(database: Database, at: int, limits: AccessSettings | None = Non
             at=at,
             limits=limits,
         )
-        return FIRST_ADMIN, password
+        return name, password
 
 
-def _anybody(connection: Connection) -> bool:
-    return connection.execute(sa.select(User.id).limit(1)).first() is not None
+def _administrators(connection: Connection, *, but: int = 0) -> bool:
+    """Whether somebody enabled is an administrator. but: leave out the user with this id."""
+    others = sa.select(User.roles).where(User.enabled, User.id != but)
+    return any(Role.ADMIN in roles for roles in connection.execute(others).scalars())
 
 
 def ready(connection: Connection) -> bool:
@@ -277,8 +282,7 @@ def _rights(roles: Iterable[Role], ranks: Iterable[Rank], areas: frozenset[str] 
 
 
 def _leave_an_admin(connection: Connection, user: UserFacts) -> None:
-    others = sa.select(User.roles).where(User.enabled, User.id != user.id)
-    if not any(Role.ADMIN in roles for roles in connection.execute(others).scalars()):
+    if not _administrators(connection, but=user.id):
         raise RefusedError("conflict", f'"{user.name}" is the last administrator; make another one first')
 
 
