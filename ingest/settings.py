@@ -131,6 +131,12 @@ class IngestSettings(SettingsModel):
         ge=1,
         le=3660,
     )
+    office_age_days: int = Field(
+        3660,
+        description="Days that a manual, imported or adopted reading of the office may be old, 1 to 36500.",
+        ge=1,
+        le=36_500,
+    )
     estimates: Literal["refuse", "keep"] = Field(
         "refuse",
         description="What happens to readings marked as estimates: refuse quarantines them, keep stores them.",
@@ -155,6 +161,7 @@ class IngestSettings(SettingsModel):
         """Return what `metering.admission` needs."""
         return TimeLimits(
             behind_ms=self.max_age_days * _DAY_MS,
+            office_behind_ms=self.office_age_days * _DAY_MS,
             ahead_ms=self.max_ahead_s * 1000,
             doubt_ahead_ms=min(self.doubt_ahead_s, self.max_ahead_s) * 1000,
         )

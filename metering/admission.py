@@ -12,9 +12,10 @@ A doubtful value is never an exception and never changed here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from metering.messages import OFFICE
 from metering.quantities import INT64_MAX, Quantity, survives_float
 from metering.reading import Reading
 
@@ -45,12 +46,18 @@ class TimeLimits:
     earliest_ms: nothing was read before this moment (UTC since 1970): 1970 itself and 2000-01-01, the birthday of
     every meter clock whose battery died, lie before it. behind_ms: how old a row may be. ahead_ms: how far its time
     may lie in our future. doubt_ahead_ms: from here on it is kept as suspect, because a clock is wrong.
+    office_behind_ms: how old a row may be that a person or a file brought: opening indexes of an old system.
     """
 
     earliest_ms: int = 1_420_070_400_000  # 2015-01-01T00:00:00Z
     behind_ms: int = 400 * 86_400_000
     ahead_ms: int = 300_000
     doubt_ahead_ms: int = 60_000
+    office_behind_ms: int = 3660 * 86_400_000
+
+    def of(self, gateway: str) -> TimeLimits:
+        """Return the limits for rows of this gateway: the office may bring what is far in the past."""
+        return replace(self, behind_ms=self.office_behind_ms) if gateway == OFFICE else self
 
     def window(self, now: int) -> tuple[int, int]:
         """Return the first and last time [ms UTC] that is admitted without doubt at the moment `now`."""
@@ -93,14 +100,17 @@ def judge_values(values: Mapping[Quantity, int]) -> Verdict:
 
 
 def judge_identity(meter: str, owner: str | None, gateway: str) -> Verdict:
-    """Judge who speaks: `owner` is the gateway that the registry names for this meter, None when it knows none."""
+    """Judge who speaks: `owner` is the gateway that the registry names for this meter, None when it knows none.
+
+    The office may speak for every meter that the registry knows.
+    """
     if not meter or len(meter) > MAX_ID:
         return Verdict("quarantine", "meter_id", f"a meter id has 1 to {MAX_ID} characters, this one {len(meter)}")
     if "\0" in meter or any("\ud800" <= letter <= "\udfff" for letter in meter):
         return Verdict("quarantine", "meter_id", "a meter id holds a NUL or half a character")
     if owner is None:
-        return Verdict("quarantine", "unknown_meter", f"the registry knows no meter {meter!r} on any gateway")
-    if owner != gateway:
+        return Verdict("quarantine", "unknown_meter", f"the registry knows no meter {meter!r}")
+    if gateway not in (owner, OFFICE):
         return Verdict("quarantine", "foreign_meter", f"meter {meter!r} belongs to gateway {owner}, not to {gateway}")
     return ADMIT
 
@@ -124,7 +134,7 @@ def judge(
     """Judge a whole reading: identity first, then time, values and origin; the first refusal speaks."""
     verdicts = (
         judge_identity(reading.meter, owner, gateway),
-        judge_time(reading.read_at, now, limits),
+        judge_time(reading.read_at, now, limits.of(gateway)),
         judge_values(reading.values),
         judge_origin(reading.quality, reading.source, estimates=estimates),
     )

@@ -29,6 +29,8 @@ PARTS: Final = 64
 MAX_ROWS: Final = 500
 MAX_BYTES: Final = 64 * 1024
 """What a gateway puts into one `up` message at most."""
+OFFICE: Final = "office"
+"""The gateway that brings what people and files say: manual, imported and adopted readings, of any meter."""
 
 Seq = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 Span = tuple[Seq, Seq]

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from sqlalchemy.engine import Connection
 
 from metering.clock import parse_day, parse_rfc3339
+from metering.messages import OFFICE
 from metering.quantities import COUNTERS, Quantity, to_micro
 from metering.settings import explain_row, nearest
 from registry.ledger import upsert
@@ -182,6 +183,8 @@ def _check_together(
     """What no single column can tell. Raises: ValueError."""
     if row.meter_id in seen:
         raise ValueError(f"meter_id stands already on line {seen[row.meter_id]}")
+    if row.gateway == OFFICE:
+        raise ValueError(f'gateway = "{OFFICE}" is ours: manual and imported readings come under this name')
     if row.quantity is not None and row.quantity not in COUNTERS:
         raise ValueError(f"quantity {row.quantity} does not count; allowed: {', '.join(sorted(COUNTERS))}")
     if row.gateway is not None:

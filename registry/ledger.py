@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from metering.messages import OFFICE
 from registry.models import (
     Closing,
     Counter,
@@ -208,12 +209,12 @@ def save_closings(connection: Connection, rows: Sequence[ClosingRow]) -> None:
 
 
 def load_gateways(connection: Connection) -> set[str]:
-    """Return the ids of every gateway."""
-    return set(connection.execute(sa.select(Gateway.id)).scalars())
+    """Return the ids of every gateway, and the office, which is always there."""
+    return {OFFICE, *connection.execute(sa.select(Gateway.id)).scalars()}
 
 
 def load_meters(connection: Connection, only: Sequence[str] | None = None) -> dict[str, MeterFacts]:
-    """Return the facts of every meter that hangs on a gateway; `only`: of these meters."""
+    """Return the facts of every meter; one that hangs on no gateway is the office's. `only`: of these meters."""
     if only is not None:
         chunks = (only[start : start + _CHUNK] for start in range(0, len(only), _CHUNK))
         return {meter: facts for chunk in chunks for meter, facts in _meters(connection, chunk).items()}
@@ -222,20 +223,23 @@ def load_meters(connection: Connection, only: Sequence[str] | None = None) -> di
 
 def _meters(connection: Connection, only: Sequence[str] | None) -> dict[str, MeterFacts]:
     meter, place, installed = Meter.__table__, UsagePointTable.__table__, InstallationTable.__table__
-    statement = (
-        sa.select(meter.c.id, meter.c.gateway_id, meter.c.quantity, place.c.tz)
-        .select_from(
-            meter.outerjoin(
-                installed, sa.and_(installed.c.meter_id == meter.c.id, installed.c.removed_at.is_(None))
-            ).outerjoin(place, place.c.id == installed.c.usage_point_id)
+    statement = sa.select(
+        meter.c.id, meter.c.gateway_id, meter.c.quantity, place.c.tz, installed.c.installed_at
+    ).select_from(
+        meter.outerjoin(installed, installed.c.meter_id == meter.c.id).outerjoin(
+            place, place.c.id == installed.c.usage_point_id
         )
-        .where(meter.c.gateway_id.is_not(None))
     )
     if only is not None:
         statement = statement.where(meter.c.id.in_(only))
-    return {
-        row.id: MeterFacts(row.gateway_id, row.quantity, row.tz or "UTC") for row in connection.execute(statement)
-    }
+    since: dict[str, int] = {}
+    facts: dict[str, MeterFacts] = {}
+    for meter_id, gateway, quantity, zone, at in connection.execute(statement):
+        # late readings of a removed meter still belong to the days of the place where it hung last
+        if at is None or at >= since.get(meter_id, 0):
+            since[meter_id] = at or 0
+            facts[meter_id] = MeterFacts(gateway or OFFICE, quantity, zone or "UTC")
+    return facts
 
 
 def save_gateway_status(connection: Connection, rows: Iterable[StatusRow]) -> None:

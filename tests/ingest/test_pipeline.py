@@ -213,11 +213,15 @@ def test_a_reload_takes_over_new_and_removed_meters(house: House) -> None:
     async def scenario() -> None:
         house.install("M9", "gw-1")
         with house.database.begin() as connection:
-            connection.exec_driver_sql("UPDATE meter SET gateway_id = NULL WHERE id = 'M2'")
+            connection.exec_driver_sql("UPDATE meter SET gateway_id = NULL WHERE id = 'M2'")  # read by hand now
+            connection.exec_driver_sql("DELETE FROM installation WHERE meter_id = 'M3'")
+            connection.exec_driver_sql("DELETE FROM meter WHERE id = 'M3'")
         await house.pipeline.reload()
-        assert set(house.pipeline.meters.states) == {"M1", "M3", "M9"}
-        await house.pipeline.cycle([up(1, [reading("M2", NOW, 5)])])
-        assert house.quarantine() == [("gw-1", "unknown_meter", 1)]
+        states = house.pipeline.meters.states
+        owners = {meter: state.gateway for meter, state in states.items()}
+        assert owners == {"M1": "gw-1", "M2": "office", "M9": "gw-1"}
+        await house.pipeline.cycle([up(1, [reading("M2", NOW, 5), reading("M3", NOW, 5)])])
+        assert house.quarantine() == [("gw-1", "foreign_meter", 1), ("gw-1", "unknown_meter", 2)]
 
     house.run(scenario)
 

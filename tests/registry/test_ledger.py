@@ -122,8 +122,9 @@ def test_facts_of_some_meters_and_of_all_gateways(database: Database) -> None:
         connection.execute(sa.insert(Meter), meters)
         connection.execute(sa.insert(Meter), [{"id": "shelf", "gateway_id": None, **common}])
     with database.read() as connection:
-        assert ledger.load_gateways(connection) == {"gw-1", "gw-2"}
-        assert len(ledger.load_meters(connection)) == 1200
+        assert ledger.load_gateways(connection) == {"gw-1", "gw-2", "office"}
+        assert len(ledger.load_meters(connection)) == 1201
         some = ledger.load_meters(connection, [f"M{i}" for i in range(900)] + ["shelf", "nobody"])
-        assert set(some) == {f"M{i}" for i in range(900)}
+        assert set(some) == {f"M{i}" for i in range(900)} | {"shelf"}
+        assert (some["M1"].gateway, some["shelf"].gateway) == ("gw-1", "office")
         assert ledger.load_meters(connection, []) == {}
