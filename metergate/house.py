@@ -130,6 +130,7 @@ class House:
             Service("meters", "simulators.modbus_farm", ("--config", str(self.folder / "farm.json"))),
             *serial,
             Service("ingest", "metergate", ("ingest", *config)),
+            Service("office", "metergate", ("office", *config)),
             Service("api", "metergate", ("api", *config)),
             Service("gateway", "metergate", ("gateway", *config)),
             *pushed,
@@ -264,6 +265,9 @@ path = "{house.store}"
 plan = "{house.plan}"
 outbox = "{house.outbox}"
 health_interval_s = 1.0
+
+[office]
+outbox = "{house.folder / "office" / "outbox.db"}"
 
 [api]
 port = {house.api_port}

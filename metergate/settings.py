@@ -15,6 +15,7 @@ from api.settings import ApiSettings
 from gateway.settings import FieldBrokerSettings, GatewaySettings
 from ingest.settings import IngestSettings, StoreSettings
 from metergate.logs import LogSettings
+from metergate.office_settings import OfficeSettings
 from metering.mqtt import BrokerSettings
 from metering.settings import SettingsModel, load, parse
 from registry.settings import AccessSettings, AuditSettings
@@ -41,6 +42,7 @@ class Settings(SettingsModel):
     store: StoreSettings = StoreSettings()
     gateway: GatewaySettings = GatewaySettings()
     ingest: IngestSettings = IngestSettings()
+    office: OfficeSettings = OfficeSettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
 

@@ -81,14 +81,14 @@ def all_services(
     gateway_too: Annotated[bool, typer.Option("--gateway/--no-gateway", help="Run a gateway as well.")] = True,
     logs: Annotated[Path, typer.Option(help="Folder for the services' logs.")] = Path("var/log"),
 ) -> None:
-    """Run ingest, API and a gateway on this host, each in a process of its own that is started again when it dies.
+    """Run ingest, office, API and a gateway on this host, each a process that is started again when it dies.
 
     Example: metergate all --config metergate.toml
     """
     with errors_as_words():
         load_settings(config)  # say what is wrong before anything starts
         chosen = ("--config", str(config)) if config else ()
-        names = ["ingest", "api", *(["gateway"] if gateway_too else [])]
+        names = ["ingest", "office", "api", *(["gateway"] if gateway_too else [])]
         services = [Service(name, "metergate", (name, *chosen)) for name in names]
         logs.mkdir(parents=True, exist_ok=True)
 
