@@ -17,11 +17,12 @@ from api.access import table
 from api.access.gate import Gate, same_route
 from api.access.identify import Identifier
 from api.access.record import Recorder
+from api.command_office import CommandOffice
 from api.house import House
 from api.metrics import ApiMetrics
 from api.middleware import BodyLimit, Envelope, HostCheck, RequestLimit, unavailable
 from api.problems import Problem, ProblemError
-from api.routes import events, gateways, latest, meters, pages, watch
+from api.routes import commands, events, gateways, latest, login, meters, pages, session, watch
 from api.settings import ApiSettings
 from api.workers import Workers
 from metering.clock import Clock
@@ -51,6 +52,7 @@ def create_app(
     clock: Clock,
     metrics: ApiMetrics | None = None,
     access: AccessSettings | None = None,
+    command_office: CommandOffice | None = None,
 ) -> FastAPI:
     """Return the ASGI application. It works on `database`, reads `store`, closes neither; `close` ends its threads.
 
@@ -71,11 +73,13 @@ def create_app(
     workers = Workers(threads=settings.threads, timeout_s=settings.response_timeout_s, clock=clock)
     desk = Workers(threads=_DESK_THREADS, timeout_s=settings.response_timeout_s, clock=clock)
     access = access or AccessSettings()
+    door = Workers(threads=1, timeout_s=settings.response_timeout_s, clock=clock)
     recorder = Recorder(database, clock=clock, workers=desk)
     identifier = Identifier(database, limits=settings, access=access, clock=clock, workers=desk, recorder=recorder)
-    house = House(settings, database, store, clock, metrics, workers, access, desk, identifier)
+    house = House(settings, database, store, clock, metrics, workers, access, desk, door, identifier)
+    house.command_office = command_office
     app.state.house = house
-    for module in (meters, latest, gateways, events, watch, pages):
+    for module in (meters, latest, gateways, commands, events, watch, session, login, pages):
         app.include_router(module.router)
     table.check(app)
     _add_middleware(app, house, recorder)
@@ -86,8 +90,9 @@ def create_app(
 
 def close(app: FastAPI) -> None:
     """End the application's threads; harmless twice."""
-    app.state.house.workers.close()
-    app.state.house.desk.close()
+    house: House = app.state.house
+    for workers in (house.workers, house.desk, house.door):
+        workers.close()
 
 
 def _add_middleware(app: FastAPI, house: House, recorder: Recorder) -> None:
@@ -199,7 +204,9 @@ _TAGS: Final = [
     {"name": "readings", "description": "What the meters show."},
     {"name": "meters", "description": "Meters, their places, their history."},
     {"name": "gateways", "description": "Edge programs and their delivery ledger."},
+    {"name": "commands", "description": "What gateways are told to do, and what became of it."},
     {"name": "events", "description": "What went wrong, and what was refused."},
+    {"name": "access", "description": "Logins, users, keys, and who changed what."},
     {"name": "watching", "description": "For whatever watches the house."},
 ]
 

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from sqlalchemy.engine import Connection
 
 from api.access.identify import Identifier
+from api.command_office import CommandOffice
 from api.metrics import ApiMetrics
 from api.settings import ApiSettings
 from api.workers import Workers
@@ -33,9 +34,13 @@ class House:
     workers: Workers
     access: AccessSettings
     desk: Workers
-    """Threads for access alone: who is it, is the password right."""
+    """Threads that find out who calls, and nothing else."""
+    door: Workers
+    """The one thread that checks passwords: slow on purpose, and in nobody's way."""
     identifier: Identifier
     streams: int = 0
+    command_office: CommandOffice | None = None
+    """Who signs commands to gateways; None: this API orders nothing."""
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on a connection of the registry, in a thread, in one consistent and short transaction."""

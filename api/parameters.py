@@ -34,7 +34,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     # str.isprintable also refuses U+2028 and lone surrogates; U+FFFD is what bytes that are not UTF-8 become
     if not text.isprintable() or "\N{REPLACEMENT CHARACTER}" in text:
         raise PydanticCustomError("unclean", "control characters and bytes that are not UTF-8 are refused")
@@ -56,7 +56,7 @@ def _moment(value: Any) -> Any:
     return ms
 
 
-Word = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_clean)]
+Word = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(clean)]
 Moment = Annotated[
     int,
     BeforeValidator(_moment),
@@ -73,12 +73,12 @@ Quantities = Annotated[list[Quantity], Field(min_length=1, max_length=21)]
 MeterPath = Annotated[
     str,
     Path(min_length=1, max_length=64, description="The meter's id.", examples=["G-0001"]),
-    AfterValidator(_clean),
+    AfterValidator(clean),
 ]
 GatewayPath = Annotated[
     str,
     Path(min_length=1, max_length=48, description="The gateway's id.", examples=["gw-1"]),
-    AfterValidator(_clean),
+    AfterValidator(clean),
 ]
 
 

@@ -5,9 +5,9 @@
     if facts and facts.touch_due(now): sessions.touch(connection, facts, now, limits)      # at most once a minute
 
 The token has 256 random bits; the table holds SHA-256 alone (that many random bits need no slow hash). The second one
-follows from the first and never the other way round (`page_token`), so that every page of a login can name it and none
-voids another's. A request that changes something must show it: a foreign page that only makes the browser send its
-cookie does not know it. `secrets` is right here, see
+follows from the first and never the other way round (`page_token`), so that every page of a login can name it and
+none voids another's. A request that changes something must show it: a foreign page that only makes the browser send
+its cookie does not know it. `secrets` is right here, see
 `registry.passwords`.
 """
 

@@ -40,6 +40,9 @@ LOOK: Final = frozenset(Role) - {Role.WORKER}
 """Readings, meters, gateways, events; a field worker sees what work orders show."""
 REFUSED_ROWS: Final = frozenset({Role.OPERATOR, Role.ENGINEER, Role.SUPERVISOR, Role.ADMIN})
 """Bytes that ingest refused."""
+FIELD: Final = frozenset({Role.OPERATOR, Role.ENGINEER})
+"""Who watches and mends the field: commands to gateways."""
+ENGINEERS: Final = frozenset({Role.ENGINEER})
 ADMINS: Final = frozenset({Role.ADMIN})
 AUDITORS: Final = frozenset({Role.ADMIN, Role.SUPERVISOR})
 
@@ -57,6 +60,18 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("GET", "/docs/favicon.png"): ANYBODY,
     ("GET", "/style.css"): ANYBODY,
     ("GET", "/openapi.json"): ANY_USER,
+    # logins
+    ("GET", "/login"): ANYBODY,
+    ("POST", "/login"): ANYBODY,
+    ("GET", "/password"): ANY_USER,
+    ("POST", "/password"): ANY_USER,
+    ("POST", "/logout"): ANY_USER,
+    ("GET", "/api/v1/session"): ANY_USER,
+    ("POST", "/api/v1/session"): ANYBODY,
+    ("DELETE", "/api/v1/session"): ANY_USER,
+    ("POST", "/api/v1/session/password"): ANY_USER,
+    ("POST", "/api/v1/session/totp"): ANY_USER,
+    ("POST", "/api/v1/session/totp/confirm"): ANY_USER,
     # meters and readings
     ("GET", "/api/v1/meters"): LOOK,
     ("GET", "/api/v1/meters/{meter_id}"): LOOK,
@@ -66,6 +81,12 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("GET", "/api/v1/latest"): LOOK,
     ("GET", "/api/v1/gateways"): LOOK,
     ("GET", "/api/v1/gateways/{gateway_id}"): LOOK,
+    # commands to gateways
+    ("POST", "/api/v1/meters/{meter_id}/read-now"): FIELD,
+    ("POST", "/api/v1/meters/{meter_id}/set-clock"): ENGINEERS,
+    ("POST", "/api/v1/gateways/{gateway_id}/set-clock"): ENGINEERS,
+    ("GET", "/api/v1/commands"): FIELD,
+    ("GET", "/api/v1/commands/{nonce}"): FIELD,
     ("GET", "/api/v1/events"): LOOK,
     ("GET", "/api/v1/quarantine"): REFUSED_ROWS,
     ("GET", "/api/v1/quarantine/{number}"): REFUSED_ROWS,

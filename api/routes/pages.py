@@ -16,6 +16,9 @@ from starlette.responses import Response
 
 from api.access.areas import Areas
 from api.access.caller import InCaller
+from api.access.gate import IDENTITY
+from api.access.identify import Identity
+from api.access.table import LOOK
 from api.house import House, InHouse
 from api.problems import ProblemError, not_found
 from api.queries.overview import Overview, overview
@@ -28,7 +31,7 @@ router = APIRouter(include_in_schema=False)
 _PAGES: Final = Path(__file__).parent.parent / "pages"
 _CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _HTML: Final = "text/html"
 _TEMPLATES: Final = Environment(loader=FileSystemLoader(_PAGES), autoescape=True, undefined=StrictUndefined)
@@ -91,7 +94,7 @@ def _document(app: FastAPI) -> tuple[bytes, str]:
 
 
 @router.get("/")
-async def home(house: InHouse, caller: InCaller) -> Response:
+async def home(request: Request, house: InHouse, caller: InCaller) -> Response:
     """What runs, the first readings, the ledgers: readable without any script."""
     now_ms, limits = house.clock.now_ms(), house.settings
     ready = await house.workers.run(
@@ -104,10 +107,20 @@ async def home(house: InHouse, caller: InCaller) -> Response:
             gateway_stale_s=limits.gateway_stale_s,
         )
     )
-    view, trouble = await _overview(house, caller.areas, now_ms)
+    view, trouble = None, "Your role opens no readings."
+    if caller.has(*LOOK):
+        view, trouble = await _overview(house, caller.areas, now_ms)
     window_h = f"{limits.read_rate_window_s / 3600:g}"
-    html = _TEMPLATES.get_template("home.html").render(ready=ready, view=view, trouble=trouble, window_h=window_h)
-    headers = {"content-security-policy": _CSP, "cache-control": "no-store"}
+    identity: Identity = request.scope[IDENTITY]
+    html = _TEMPLATES.get_template("home.html").render(
+        ready=ready,
+        view=view,
+        trouble=trouble,
+        window_h=window_h,
+        who=caller.name.partition(":")[2],
+        csrf_token=identity.page_token,
+    )
+    headers = {"content-security-policy": _CSP, "cache-control": "no-store", "referrer-policy": "same-origin"}
     return Response(html, media_type=_HTML, headers=headers)
 
 
