@@ -22,6 +22,8 @@ from fastapi import FastAPI
 
 from api.app import close, create_app
 from api.background import background
+from api.command_office import CommandOffice
+from api.dispatch import Dispatcher
 from api.guard import ConnectionGuard, GuardedProtocol
 from api.metrics import ApiMetrics
 from api.settings import NEEDS_TLS, ApiSettings
@@ -47,6 +49,7 @@ async def run_api(
     stop: asyncio.Event | None = None,
     on_ready: Callable[[str], None] | None = None,
     access: AccessSettings | None = None,
+    command_office: CommandOffice | None = None,
     audit: AuditSettings | None = None,
 ) -> None:
     """Serve until `stop` is set; without one, until SIGTERM or SIGINT.
@@ -60,11 +63,15 @@ async def run_api(
     listener = bind(settings)
     _refuse_strangers(settings, listener, database)
     metrics = ApiMetrics()
-    app = create_app(settings, database=database, store=store, clock=clock, metrics=metrics, access=access)
+    app = create_app(
+        settings, database=database, store=store, clock=clock, metrics=metrics, access=access,
+        command_office=command_office,
+    )  # fmt: skip
     server = _Server(_config(app, settings, metrics), clock, secured)
     with listener, contextlib.nullcontext() if stop else _signals(ending):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         watching = asyncio.create_task(_stop_when(ending, server))
+        sending = asyncio.create_task(_dispatch(command_office, database, clock))
         following = asyncio.create_task(follow(secured, clock)) if secured else watching
         try:
             await _until_started(server, serving, clock)
@@ -75,9 +82,16 @@ async def run_api(
         finally:
             watching.cancel()
             following.cancel()
+            sending.cancel()
             server.should_exit = True
-            await asyncio.gather(serving, watching, following, return_exceptions=True)
+            await asyncio.gather(serving, watching, following, sending, return_exceptions=True)
             close(app)
+
+
+async def _dispatch(command_office: CommandOffice | None, database: Database, clock: Clock) -> None:
+    """Bring commands to their gateways, where this API has a key to sign them."""
+    if command_office is not None:
+        await Dispatcher(command_office, database, clock).run()
 
 
 def bind(settings: ApiSettings) -> socket.socket:

@@ -133,7 +133,8 @@ class GatewayCredential(Base):
 class CommandRecord(Base):
     """A signed command to a gateway, and what became of it. nonce: names it everywhere. Times [ms UTC].
 
-    state: waiting (not yet at the broker), sent, done, refused, expired. result: one sentence of the gateway.
+    state: waiting (not yet at the broker), sent, done, failed (not for every meter), unknown (the gateway was started
+    again while it did it), refused, expired. result: one sentence of the gateway.
     """
 
     __tablename__ = "command"
