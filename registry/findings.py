@@ -105,7 +105,7 @@ def _follow(case: Case, item: FindingFacts, windows: Sequence[Window], now_ms: i
     if item.updated_at < case.values["updated_at"]:
         return None
     was = case.alarm
-    again = item.repeats > case.values["repeats"] or (_holds(item) and not was.active)
+    again = item.repeats > case.values["repeats"] or was.withdrawn or (_holds(item) and not was.active)
     case.put(_columns(item))
     if again and item.withdrawn_at is None:
         _occur(case, item, windows, now_ms, who)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -20,7 +20,7 @@ from registry.findings_words import Change, Sort
 from registry.models_findings import MaintenanceWindow
 
 Scope = Literal["meter", "bus", "gateway", "district"]
-WINDOW: Final = MaintenanceWindow.__table__
+WINDOW: Final = cast(sa.Table, MaintenanceWindow.__table__)
 
 
 @dataclass(frozen=True, slots=True)

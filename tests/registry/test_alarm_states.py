@@ -1,0 +1,193 @@
+"""The states of an alarm: what leads where, and ten thousand random steps beside a second, plainer model."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from registry.alarm_states import Alarm, AlarmEvent, AlarmState, TransitionError, allowed, apply
+
+E, S = AlarmEvent, AlarmState
+NOW, LATER = 1_000, 5_000
+
+
+def after(*events: AlarmEvent, alarm: Alarm | None = None) -> Alarm:
+    """Apply events one after the other; whatever needs an end gets LATER."""
+    found = alarm or Alarm()
+    for event in events:
+        found = apply(found, event, at=NOW, until=LATER if event in (E.SHELVE, E.OUT_OF_SERVICE) else None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ([], S.NORM),
+        ([E.RAISE], S.UNACK),
+        ([E.RAISE, E.ACKNOWLEDGE], S.ACKED),
+        ([E.RAISE, E.ACKNOWLEDGE, E.CLEAR], S.NORM),
+        ([E.RAISE, E.CLEAR], S.RTNUN),
+        ([E.RAISE, E.CLEAR, E.ACKNOWLEDGE], S.NORM),
+        ([E.RAISE, E.CLEAR, E.RAISE], S.UNACK),
+        ([E.RAISE, E.ACKNOWLEDGE, E.CLEAR, E.RAISE], S.UNACK),
+        ([E.RAISE, E.SHELVE], S.SHLVD),
+        ([E.RAISE, E.SHELVE, E.UNSHELVE], S.UNACK),
+        ([E.RAISE, E.SHELVE, E.CLEAR, E.UNSHELVE], S.RTNUN),
+        ([E.RAISE, E.ACKNOWLEDGE, E.SHELVE, E.UNSHELVE], S.ACKED),
+        ([E.RAISE, E.ACKNOWLEDGE, E.SHELVE, E.CLEAR, E.UNSHELVE], S.NORM),
+        ([E.RAISE, E.ACKNOWLEDGE, E.SHELVE, E.CLEAR, E.RAISE, E.UNSHELVE], S.UNACK),
+        ([E.SUPPRESS, E.RAISE], S.DSUPR),
+        ([E.SUPPRESS, E.RAISE, E.RELEASE], S.UNACK),
+        ([E.SUPPRESS, E.RAISE, E.CLEAR, E.RELEASE], S.NORM),
+        ([E.RAISE, E.SUPPRESS, E.CLEAR, E.RELEASE], S.RTNUN),
+        ([E.RAISE, E.ACKNOWLEDGE, E.SUPPRESS, E.RELEASE], S.ACKED),
+        ([E.RAISE, E.SHELVE, E.SUPPRESS], S.DSUPR),
+        ([E.RAISE, E.SHELVE, E.SUPPRESS, E.RELEASE], S.SHLVD),
+        ([E.RAISE, E.OUT_OF_SERVICE, E.SUPPRESS], S.OOSRV),
+        ([E.RAISE, E.OUT_OF_SERVICE, E.SUPPRESS, E.RETURN], S.DSUPR),
+        ([E.OUT_OF_SERVICE, E.RAISE, E.CLEAR, E.RETURN], S.NORM),
+        ([E.RAISE, E.OUT_OF_SERVICE, E.CLEAR, E.RETURN], S.RTNUN),
+        ([E.RAISE, E.ACKNOWLEDGE, E.WITHDRAW], S.NORM),
+        ([E.RAISE, E.SHELVE, E.WITHDRAW, E.RAISE], S.UNACK),
+    ],
+)
+def test_where_events_lead(events: list[AlarmEvent], state: AlarmState) -> None:
+    assert after(*events).state is state
+
+
+@pytest.mark.parametrize(
+    ("events", "forbidden"),
+    [
+        ([], E.ACKNOWLEDGE),
+        ([E.RAISE], E.RAISE),
+        ([E.RAISE], E.UNSHELVE),
+        ([E.RAISE], E.RELEASE),
+        ([E.RAISE, E.ACKNOWLEDGE], E.ACKNOWLEDGE),
+        ([E.RAISE, E.SHELVE], E.ACKNOWLEDGE),
+        ([E.SUPPRESS, E.RAISE], E.ACKNOWLEDGE),
+        ([E.SUPPRESS, E.RAISE], E.SHELVE),
+        ([E.RAISE, E.OUT_OF_SERVICE], E.SHELVE),
+        ([E.RAISE, E.OUT_OF_SERVICE], E.ACKNOWLEDGE),
+        ([E.RAISE, E.WITHDRAW], E.ACKNOWLEDGE),
+        ([E.RAISE, E.WITHDRAW], E.WITHDRAW),
+    ],
+)
+def test_what_is_not_permitted_is_refused_with_what_is(events: list[AlarmEvent], forbidden: AlarmEvent) -> None:
+    alarm = after(*events)
+    with pytest.raises(TransitionError) as caught:
+        apply(alarm, forbidden, at=NOW, until=LATER)
+    assert caught.value.allowed == allowed(alarm)
+    assert str(caught.value).startswith(f"{forbidden.value} is not possible in state {alarm.state.value}")
+
+
+def test_the_refusal_names_what_a_person_can_do() -> None:
+    with pytest.raises(TransitionError, match="a person can: shelve, unshelve, out_of_service") as caught:
+        apply(after(E.RAISE, E.SHELVE), E.ACKNOWLEDGE, at=NOW)
+    assert E.UNSHELVE in caught.value.allowed
+
+
+@pytest.mark.parametrize("until", [None, NOW, NOW - 1])
+@pytest.mark.parametrize("event", [E.SHELVE, E.OUT_OF_SERVICE])
+def test_nothing_is_put_aside_without_an_end(event: AlarmEvent, until: int | None) -> None:
+    with pytest.raises(TransitionError, match="it needs an end in the future"):
+        apply(after(E.RAISE), event, at=NOW, until=until)
+
+
+def test_information_is_normal_for_ever() -> None:
+    info = replace(Alarm(), alarm=False)
+    raised = after(E.RAISE, alarm=info)
+    assert (raised.active, raised.state) == (True, S.NORM)
+    assert allowed(raised) == {E.CLEAR, E.WITHDRAW}
+
+
+def test_an_end_lets_go_only_of_what_has_reached_it() -> None:
+    alarm = replace(Alarm(active=True), shelved_until=2_000, out_until=3_000)
+    assert apply(alarm, E.EXPIRE, at=1_999).state is S.OOSRV
+    shelf_over = apply(alarm, E.EXPIRE, at=2_000)
+    assert (shelf_over.state, shelf_over.shelved_until) == (S.OOSRV, None)
+    assert apply(shelf_over, E.EXPIRE, at=3_000).state is S.UNACK
+
+
+class Plain:
+    """The same life once more, written from the manual and not from the code: lists of words, no flags shared."""
+
+    def __init__(self) -> None:
+        self.condition = "absent"
+        self.confirmed = "nothing to confirm"
+        self.covers: dict[str, int | None] = {}
+        self.gone = False
+
+    def word(self) -> str:
+        if self.gone:
+            return "NORM"
+        for cover, word in (("out", "OOSRV"), ("parent", "DSUPR"), ("shelf", "SHLVD")):
+            if cover in self.covers:
+                return word
+        if self.condition == "present":
+            return "ACKED" if self.confirmed == "yes" else "UNACK"
+        return "RTNUN" if self.confirmed == "no" else "NORM"
+
+    def may(self, event: str) -> bool:
+        word = self.word()
+        if self.gone:
+            return event == "raise"
+        if event in ("raise", "clear"):
+            return (self.condition == "absent") == (event == "raise")
+        return {
+            "acknowledge": word in ("UNACK", "RTNUN"),
+            "shelve": word in ("NORM", "UNACK", "ACKED", "RTNUN", "SHLVD"),
+            "unshelve": word == "SHLVD",
+            "expire": "shelf" in self.covers or "out" in self.covers,
+            "suppress": "parent" not in self.covers,
+            "release": "parent" in self.covers,
+            "out_of_service": True,
+            "return": word == "OOSRV",
+            "withdraw": True,
+        }[event]
+
+    def do(self, event: str, at: int, until: int) -> None:
+        if event == "raise":
+            self.condition, self.gone, self.confirmed = "present", False, "unseen"
+        elif event == "clear":
+            self.condition = "absent"
+        elif event == "acknowledge":
+            self.confirmed = "yes"
+        elif event in ("shelve", "out_of_service"):
+            self.covers["shelf" if event == "shelve" else "out"] = until
+        elif event == "suppress":
+            self.covers["parent"] = None
+        elif event in ("unshelve", "release", "return"):
+            self.covers.pop({"unshelve": "shelf", "release": "parent", "return": "out"}[event])
+        elif event == "expire":
+            self.covers = {cover: end for cover, end in self.covers.items() if end is None or end > at}
+        elif event == "withdraw":
+            self.__init__()  # type: ignore[misc]  # everything forgotten
+            self.gone = True
+        if self.word() == "UNACK":
+            self.confirmed = "no"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_ten_thousand_random_steps_agree_with_a_plain_model(seed: int) -> None:
+    chance = random.Random(seed)
+    alarm, plain, now, seen, done = Alarm(), Plain(), 0, set(), 0
+    for _ in range(10_000):
+        now += chance.randrange(1, 100)
+        event = chance.choice(list(AlarmEvent))
+        if event is E.WITHDRAW and chance.random() < 0.9:
+            continue
+        until = now + chance.randrange(1, 1000)
+        assert (event in allowed(alarm)) == plain.may(event.value), (event, alarm)
+        if plain.may(event.value):
+            alarm = apply(alarm, event, at=now, until=until)
+            plain.do(event.value, now, until)
+            done += 1
+        else:
+            with pytest.raises(TransitionError):
+                apply(alarm, event, at=now, until=until)
+        assert alarm.state.value == plain.word()
+        seen.add(plain.word())
+    assert seen == {state.value for state in AlarmState}
+    assert done > 3_000
