@@ -11,6 +11,8 @@ from typing import Any
 from pydantic import BaseModel, Field, SecretStr
 from pydantic.fields import FieldInfo
 
+from api.billing.settings import BillingSettings
+from api.command_settings import CommandSettings
 from api.settings import ApiSettings
 from gateway.settings import FieldBrokerSettings, GatewaySettings
 from ingest.settings import IngestSettings, StoreSettings
@@ -43,7 +45,9 @@ class Settings(SettingsModel):
     gateway: GatewaySettings = GatewaySettings()
     ingest: IngestSettings = IngestSettings()
     office: OfficeSettings = OfficeSettings()
+    commands: CommandSettings = CommandSettings()
     api: ApiSettings = ApiSettings()
+    billing: BillingSettings = BillingSettings()
     log: LogSettings = LogSettings()
 
 

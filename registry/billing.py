@@ -222,3 +222,15 @@ def lines_of(connection: Connection, period: str, points: Sequence[str]) -> dict
         for row in connection.execute(statement).mappings():
             found.setdefault(row["usage_point_id"], []).append(dict(row))
     return found
+
+
+def stored(connection: Connection, period: str, points: Sequence[str]) -> dict[str, Any]:
+    """Return the stored totals of some usage points by id."""
+    table = BillingTotal.__table__
+    found: dict[str, Any] = {}
+    for start in range(0, len(points), _CHUNK):
+        statement = sa.select(table).where(
+            table.c.period == period, table.c.usage_point_id.in_(points[start : start + _CHUNK])
+        )
+        found |= {row["usage_point_id"]: row for row in connection.execute(statement).mappings()}
+    return found

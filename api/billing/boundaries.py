@@ -8,24 +8,13 @@ between two known ones is drawn by a straight line and marked. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from api.billing.chain import Chain, Mark, Sample
+from api.billing.rules import LINEAR, Rules
 
 BY_HAND: Final = ("manual", "import")
-LINEAR: Final = "linear"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How far an index may lie from its boundary. tolerance_ms: before it. manual_ms: after it, by hand only.
-
-    estimation: linear draws a missing index between its neighbours and marks it everywhere.
-    """
-
-    tolerance_ms: int = 86_400_000
-    manual_ms: int = 3 * 86_400_000
-    estimation: Literal["off", "linear"] = "off"
+NO_READING: Final = "no_reading"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +42,7 @@ def choose(chain: Chain, moment: int, rules: Rules, *, window_end: int = 0) -> B
             return Boundary(mark)
     if rules.estimation == LINEAR and (drawn := _drawn(chain, moment)) is not None:
         return Boundary(drawn)
-    return Boundary(None, "no_reading")
+    return Boundary(None, NO_READING)
 
 
 def _drawn(chain: Chain, moment: int) -> Mark | None:

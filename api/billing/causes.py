@@ -81,8 +81,8 @@ class _Books:
         failed = [row for row in failed if hole.first <= row.at <= hole.last]
         if failed:
             times = sum(row.count for row in failed)
-            last = f"last {failed[-1].cause} at {rfc3339(failed[-1].at)}"
-            return Cause("meter_silent", f"{times} failed reads, {last}")
+            end = f"last {failed[-1].cause} at {rfc3339(failed[-1].at)}"
+            return Cause("meter_silent", f"{times} failed reads, {end}")
         return Cause("meter_silent", f"no reading from {rfc3339(hole.first)} to {rfc3339(hole.last)}")
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from api.billing.boundaries import Rules
+from api.billing.rules import Rules
 from metering.quantities import to_micro
 from metering.settings import SettingsModel
 

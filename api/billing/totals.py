@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
-from api.billing.boundaries import LINEAR, Boundary, Rules, choose
+from api.billing.boundaries import NO_READING, Boundary, choose
 from api.billing.calendars import Bounds
 from api.billing.chain import Chain, Mark, Sample, Stop, walk
+from api.billing.rules import LINEAR, Rules
 from metering.quantities import MICRO, UNITS, Quantity
 from metering.steps import StepLimits
 
@@ -92,6 +93,7 @@ class Outcome:
     """A total, or why there is none. state: billed, doubtful, missing. consumption None: missing.
 
     companions: further registers of the meters over the same times. method: of an estimate, "" when there is none.
+    hole: (meter, boundary [ms UTC]) where an index is missing.
     """
 
     state: str
@@ -104,6 +106,7 @@ class Outcome:
     companions: Mapping[Quantity, int] = field(default_factory=dict)
     edited: bool = False
     method: str = ""
+    hole: tuple[str, int] | None = None
 
     @property
     def forward(self) -> int | None:
@@ -116,9 +119,9 @@ Samples = Mapping[str, Sequence[Sample]]
 
 
 class _MissingError(Exception):
-    def __init__(self, cause: str, detail: str) -> None:
+    def __init__(self, cause: str, detail: str, hole: tuple[str, int] | None = None) -> None:
         super().__init__(cause)
-        self.cause, self.detail = cause, detail
+        self.cause, self.detail, self.hole = cause, detail, hole
 
 
 def total(
@@ -147,7 +150,7 @@ def total(
             except _MissingError as error:
                 doubt = f"{error.cause} at a cut inside the period: {error.detail}"
     except _MissingError as error:
-        return Outcome("missing", error.cause, error.detail)
+        return Outcome("missing", error.cause, error.detail, hole=error.hole)
     outcome = _outcome(point, [_with_energy(line, point.rates) for line in lines])
     outcome = replace(outcome, companions=_companions(point, lines, companions or {}))
     return _judged(outcome, chains, doubt, conflicts)
@@ -248,7 +251,7 @@ def _at_boundary(stay: Stay, chain: Chain, bounds: Bounds, rules: Rules, moment:
 
 def _missing(stay: Stay, found: Boundary, moment: int) -> _MissingError:
     detail = found.detail or f"meter {stay.meter} has no index within the tolerance before {moment} ms"
-    return _MissingError(found.cause, detail)
+    return _MissingError(found.cause, detail, (stay.meter, moment) if found.cause == NO_READING else None)
 
 
 def _stopped(stay: Stay, chain: Chain, opening: Mark, closing: Mark) -> _MissingError:

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from api.billing.boundaries import Rules
 from api.billing.calendars import Bounds, Calendar, Calendars
 from api.billing.chain import Sample, limits_for
+from api.billing.rules import Rules
 from api.billing.totals import Outcome, Point, Stay, total
 from tests.api.billing.histories import TOLERANCE, History, draw
 
