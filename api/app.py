@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api import parameters, problems
-from api.access import table
+from api.access import credentials, table
 from api.access.gate import Gate, same_route
 from api.access.identify import Identifier
 from api.access.record import Recorder
@@ -22,7 +22,7 @@ from api.house import House
 from api.metrics import ApiMetrics
 from api.middleware import BodyLimit, Envelope, HostCheck, RequestLimit, unavailable
 from api.problems import Problem, ProblemError
-from api.routes import commands, events, gateways, latest, login, meters, pages, session, watch
+from api.routes import audit, commands, events, gateways, keys, latest, login, meters, pages, session, users, watch
 from api.settings import ApiSettings
 from api.workers import Workers
 from metering.clock import Clock
@@ -79,7 +79,7 @@ def create_app(
     house = House(settings, database, store, clock, metrics, workers, access, desk, door, identifier)
     house.command_office = command_office
     app.state.house = house
-    for module in (meters, latest, gateways, commands, events, watch, session, login, pages):
+    for module in (meters, latest, gateways, commands, events, watch, session, users, keys, audit, login, pages):
         app.include_router(module.router)
     table.check(app)
     _add_middleware(app, house, recorder)
@@ -171,14 +171,43 @@ async def _on_dependency(request: Request, error: Exception) -> Response:
 
 
 _PROBLEMS: Final = {
+    "401": "Nobody known calls: no key, no login, or one that is not good.",
+    "403": "The caller's roles do not open this.",
     "404": "There is no such object.",
     "406": "None of our formats is accepted.",
     "413": "The body is too large.",
     "421": "The Host header names another machine.",
     "422": "A parameter cannot be used; `errors` names each of them.",
+    "429": "Too many requests; `Retry-After` says when to come again.",
     "500": "An error of ours; the log knows it by the number in `detail`.",
     "503": "Busy, or registry or store cannot be read now.",
 }
+
+
+_CHANGING: Final = {
+    "409": "The state of the object does not allow it.",
+    "412": "Somebody else changed it meanwhile.",
+    "428": "If-Match is missing.",
+}
+
+_SCHEMES: Final = {
+    "key": {"type": "http", "scheme": "bearer", "description": "A key of a program: `Authorization: Bearer mg_…`."},
+    "login": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": credentials.COOKIE,
+        "description": "A login of a person; `__Host-metergate` under TLS. Changes also need X-CSRF-Token.",
+    },
+}
+_KNOWN: Final[list[dict[str, list[str]]]] = [{"key": []}, {"login": []}]
+
+
+def _security(method: str, path: str) -> list[dict[str, list[str]]]:
+    """What the table of roles asks for, in the words of OpenAPI; an empty object stands for nobody known."""
+    who = table.TABLE.get((method.upper(), path))
+    if who is table.ANYBODY:
+        return []
+    return [{}, *_KNOWN] if who is table.OPEN_ON_LOOPBACK else _KNOWN
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
@@ -191,9 +220,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         _add_problem_schemas(schemas)
-        for methods in made["paths"].values():
-            for operation in methods.values():
-                _add_problem_answers(operation["responses"])
+        made["components"]["securitySchemes"] = _SCHEMES
+        for path, methods in made["paths"].items():
+            for method, operation in methods.items():
+                operation["security"] = _security(method, path)
+                _add_problem_answers(operation["responses"], changing=method != "get")
                 for parameter in operation.get("parameters", ()):
                     parameter["schema"] = _present(parameter["schema"])
         app.openapi_schema = made
@@ -225,9 +256,9 @@ def _add_problem_schemas(schemas: dict[str, Any]) -> None:
     schemas["Problem"] = made
 
 
-def _add_problem_answers(answers: dict[str, Any]) -> None:
+def _add_problem_answers(answers: dict[str, Any], *, changing: bool) -> None:
     answers.pop("422", None)
-    for status, description in _PROBLEMS.items():
+    for status, description in (_PROBLEMS | _CHANGING if changing else _PROBLEMS).items():
         content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         if status == "422":
             content[problems.MEDIA_TYPE]["example"] = _EXAMPLE

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 
-def answers(model: type[BaseModel], *, streams: bool = False) -> dict[str, Any]:
+def answers(model: type[BaseModel], *, streams: bool = False, status: int = 200) -> dict[str, Any]:
     """Return the arguments of a route that answers with `model`; streams: as NDJSON and CSV too."""
     content: dict[str, Any] = {}
     if streams:
@@ -18,7 +18,7 @@ def answers(model: type[BaseModel], *, streams: bool = False) -> dict[str, Any]:
     described: dict[str, Any] = {"model": model, "description": _first_line(model)}
     if content:
         described["content"] = content
-    return {"response_model": None, "responses": {200: described}}
+    return {"response_model": None, "responses": {status: described}}
 
 
 def _first_line(model: type[BaseModel]) -> str:
