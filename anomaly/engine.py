@@ -203,6 +203,13 @@ class Engine:
         self.book.load(findings)
         self.quick.take_up()
 
+    def set_thresholds(self, thresholds: Thresholds) -> None:
+        """Judge by other thresholds from the next tick on; what is open stays open until they let it go."""
+        self.thresholds = self.silence.thresholds = thresholds
+        self.book.version = thresholds.version
+        for shard in self.shards:
+            shard.set_thresholds(thresholds)
+
     # --- time ------------------------------------------------------------------------------------------------------
 
     def judge_now(self, meter: NDArray[np.int32], now_s: int) -> None:

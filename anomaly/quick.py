@@ -215,11 +215,18 @@ class Quick:
         """Hold findings against the matrix that has come to their hour; withdraw those that late data disproved."""
         left = []
         for finding in self.unsure:
-            if self._shard_of(finding) is not shard or finding.slot > shard.grid.frontier:
+            if self._shard_of(finding) is not shard or self._undecided(shard, finding):
                 left.append(finding)
             elif finding.withdrawn_s is None and not self.stands(shard, finding):
                 self.book.withdraw(finding, now_s)
         self.unsure = left
+
+    def _undecided(self, shard: Shard, finding: Finding) -> bool:
+        """True while the ticks have not come there, or the next reading has yet to say what the step was."""
+        at, row = finding.slot - shard.grid.first, int(self.register.place[finding.row])
+        if finding.slot > shard.grid.frontier:
+            return True
+        return finding.rule in EVENTS and at >= 0 and int(shard.grid.code[at, row]) == Step.PENDING
 
     def stands(self, shard: Shard, finding: Finding) -> bool:
         """True while the matrix supports a finding of a quick rule at the slot at which it was raised."""

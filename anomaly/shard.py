@@ -83,6 +83,11 @@ class Shard:
         self._values: dict[tuple[str, date], NDArray[np.float64]] = {}
         self._changes = thresholds.change_days()
 
+    def set_thresholds(self, thresholds: Thresholds) -> None:
+        """Take over changed values; what the engine as a whole is built with (engine.…) waits for a restart."""
+        self.thresholds, self._changes = thresholds, thresholds.change_days()
+        self._values.clear()
+
     # --- time ----------------------------------------------------------------------------------------------------
 
     def frontier_at(self, now_s: int) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
@@ -22,6 +22,7 @@ from sqlalchemy.engine import Connection
 from anomaly.files import FLAG_BITS, Readings
 from anomaly.meters import DEFAULT_QMAX, OTHER_CLASS, Meter, MeterTable
 from metering.errors import SettingsError
+from metering.messages import part_of
 from metering.quantities import UNITS, Quantity, to_micro
 from metering.reading import Reading
 from metering.store import ReadingStore
@@ -38,12 +39,14 @@ Stay = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """What the registry knows of a period. stays: by meter, oldest first. quantity: the one each meter bills."""
+    """What the registry knows of a period. stays: by meter, oldest first. quantity: the one each meter bills.
+    usage_points: per row of the table."""
 
     table: MeterTable
     stays: dict[str, list[Stay]]
     quantity: dict[str, Quantity]
     notes: list[str]
+    usage_points: list[str]
 
 
 # --- the registry -------------------------------------------------------------------------------------------------
@@ -56,16 +59,20 @@ def city_zone(connection: Connection) -> str:
     return str(found.scalar() or "UTC")
 
 
-def read_places(connection: Connection, t0: int, t1: int) -> Places:
+def read_places(connection: Connection, t0: int, t1: int, *, parts: Collection[int] | None = None) -> Places:
     """Return the usage points that had a meter in t0 <= time < t1 [ms UTC], in a stable order.
 
-    Notes say which facts are absent and what is assumed. Raises: SettingsError when no meter was installed.
+    parts: only those whose last meter hangs on a gateway of these parts of the city; None: all. Notes say which facts
+    are absent and what is assumed. Raises: SettingsError when no meter was installed.
     """
     rows = _installations(connection, t0, t1)
     if not rows:
         raise SettingsError("the registry names no meter that was installed in this period")
     dated = any(row.commissioned_at is not None for row in rows)
-    chains = list(_chains(rows))
+    chains = [chain for chain in _chains(rows) if parts is None or part_of(chain[-1].gateway_id or "") in parts]
+    rows = [row for chain in chains for row in chain]
+    if not rows:
+        raise SettingsError("the registry names no meter that was installed in these parts of the city")
     stays: dict[str, list[Stay]] = {}
     for number, chain in enumerate(chains):
         for row in chain:
@@ -74,12 +81,14 @@ def read_places(connection: Connection, t0: int, t1: int) -> Places:
     for own in stays.values():
         own.sort()
     table = MeterTable([_meter(chain, t1, dated=dated) for chain in chains])
-    return Places(table, stays, {row.meter: row.quantity for row in rows}, _notes(rows, chains, dated))
+    points = [chain[0].usage_point_id for chain in chains]
+    return Places(table, stays, {row.meter: row.quantity for row in rows}, _notes(rows, chains, dated), points)
 
 
 def _installations(connection: Connection, t0: int, t1: int) -> list[Any]:
     stay, meter, place = models.Installation, models.Meter, models.UsagePoint
     columns = (
+        meter.gateway_id,
         *(stay.usage_point_id, stay.installed_at, stay.removed_at, meter.id.label("meter"), meter.quantity),
         *(meter.index_digits, meter.resolution, meter.qmax, meter.interval_s, meter.commissioned_at),
         *(place.medium, place.customer_class, place.district, place.tz),

@@ -9,29 +9,33 @@ from __future__ import annotations
 import numpy as np
 
 from anomaly.engine import Engine
-from anomaly.files import Readings
+from anomaly.files import Readings, joined
 from anomaly.findings import Finding
 from anomaly.run import TIMER_S, arrivals
 
 
 class Watch:
-    """One engine on its way. judged_s: [s since 1970] the last timer that was fired; nothing counts as arrived before.
+    """One engine on its way.
 
-    changed: findings that changed since the reader emptied it, each with the moment [s since 1970] of its last change.
+    judged_s: [s since 1970] the last timer that was fired; nothing counts as arrived before it. changed: findings
+    that changed since the reader emptied it, each with the moment [s since 1970] of its last change.
     """
 
     def __init__(self, engine: Engine, judged_s: int) -> None:
         self.engine, self.judged_s = engine, judged_s
         self.changed: dict[int, tuple[Finding, int]] = {}
+        self._waiting: Readings | None = None
 
     def take(self, rows: Readings | None, upto_s: int) -> bool:
         """Take rows in order of arrival and fire the timers up to `upto_s`; True when one was fired.
 
-        Raises nothing for rows that came too late for their timer: they count as of the timer.
+        Rows behind a timer that may not fire yet wait for it; rows that come after their timer count as of it.
         """
         before = self.judged_s
-        if rows is not None and len(rows):
-            self._rows(rows, upto_s)
+        parts = [part for part in (self._waiting, rows) if part is not None and len(part)]
+        self._waiting = None
+        if parts:
+            self._rows(joined(parts), upto_s)
         self._fire(upto_s)
         return self.judged_s > before
 
@@ -41,6 +45,9 @@ class Watch:
         rows = rows.take(order)
         for part, second in arrivals(received[order]):
             self._fire(min(second - 1, upto_s))
+            if second > self.judged_s + TIMER_S:
+                self._waiting = rows.take(slice(part.start, None))
+                return
             self._push(rows, part, second)
 
     def _push(self, r: Readings, part: slice, second: int) -> None:

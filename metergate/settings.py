@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, Field, SecretStr
 from pydantic.fields import FieldInfo
 
+from anomaly.settings import AnomalySettings
 from api.billing.settings import BillingSettings
 from api.command_settings import CommandSettings
 from api.settings import ApiSettings
@@ -44,6 +45,7 @@ class Settings(SettingsModel):
     store: StoreSettings = StoreSettings()
     gateway: GatewaySettings = GatewaySettings()
     ingest: IngestSettings = IngestSettings()
+    anomaly: AnomalySettings = AnomalySettings()
     office: OfficeSettings = OfficeSettings()
     commands: CommandSettings = CommandSettings()
     api: ApiSettings = ApiSettings()

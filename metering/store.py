@@ -6,7 +6,11 @@ Calls block (they run in a worker thread) and raise only `StoreError`, which mea
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from metering.quantities import Quantity
 from metering.reading import Reading
@@ -53,3 +57,27 @@ class ReadingStore(Protocol):
 
     def close(self) -> None:
         """Release everything; calling twice is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Readings of one quantity as arrays of one length, in no order. meter: place in the list that was asked for.
+
+    read_at, received_at: [ms UTC], received_at 0 when unknown. micro: [10⁻⁶ of the house unit].
+    """
+
+    meter: NDArray[np.int64]
+    read_at: NDArray[np.int64]
+    received_at: NDArray[np.int64]
+    micro: NDArray[np.int64]
+    flags: NDArray[np.int64]
+    imported: NDArray[np.bool_]
+    estimated: NDArray[np.bool_]
+
+
+@runtime_checkable
+class ColumnStore(Protocol):
+    """Optional ability of a store: months of a city without an object per reading."""
+
+    def columns(self, meters: Sequence[str], quantity: Quantity, t0: int, t1: int) -> Columns:
+        """Return readings that carry `quantity` with t0 <= read_at < t1 [ms UTC]. Raises: StoreError."""

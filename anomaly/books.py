@@ -1,0 +1,99 @@
+"""What the live service reads from the registry's books: places, wiring, gateways that are away, thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from anomaly.stored import Places, city_zone, read_places
+from anomaly.thresholds import Override, Thresholds
+from anomaly.topology import Topology, Wired
+from registry import models
+from registry.models_findings import ThresholdChange
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """One look at the books. wiring: meter -> gateway, bus and district."""
+
+    places: Places
+    wiring: Mapping[str, Mapping[str, str]]
+    topology: Topology
+    thresholds: Thresholds
+
+    def same_places(self, other: Books) -> bool:
+        """True when the same meters hang at the same places, with the same facts."""
+        mine, theirs = self.places, other.places
+        return (mine.table.meters, mine.stays, mine.quantity) == (theirs.table.meters, theirs.stays, theirs.quantity)
+
+
+def read_books(
+    connection: Connection, t0: int, t1: int, *, parts: Collection[int] | None, thresholds: Thresholds
+) -> Books:
+    """Read everything for the meters of `parts` (None: all). Raises: SettingsError when there is no meter."""
+    places = read_places(connection, t0, t1, parts=parts)
+    wiring = _wiring(connection)
+    meters = [
+        Wired(
+            m.meter_id,
+            (known := wiring.get(m.meter_id, {})).get("gateway", ""),
+            known.get("bus", ""),
+            m.district,
+            m.interval_s * 1000,
+        )
+        for m in places.table.meters
+    ]
+    gateway = models.Gateway
+    districts = {row.id: row.district for row in connection.execute(sa.select(gateway.id, gateway.district))}
+    for m in places.table.meters:
+        wiring[m.meter_id] = {**wiring.get(m.meter_id, {}), "district": m.district}
+    return Books(places, wiring, Topology(meters, districts), with_changes(connection, thresholds))
+
+
+def _wiring(connection: Connection) -> dict[str, dict[str, str]]:
+    meter, bus = models.Meter, models.Bus
+    statement = sa.select(meter.id, meter.gateway_id, bus.name).outerjoin(bus, bus.id == meter.bus_id)
+    return {row.id: {"gateway": row.gateway_id or "", "bus": row.name or ""} for row in connection.execute(statement)}
+
+
+def gateways_away(connection: Connection, now_ms: int, stale_s: float) -> dict[str, int]:
+    """Return gateways that were there and are away, with the time since when [ms UTC]."""
+    status = models.GatewayStatus
+    away = {}
+    for row in connection.execute(sa.select(status.gateway, status.online, status.state_at, status.health_at)):
+        last = max(row.state_at or 0, row.health_at or 0)
+        if not row.online and row.state_at:
+            away[row.gateway] = int(row.state_at)
+        elif last and now_ms - last > stale_s * 1000:
+            away[row.gateway] = last
+    return away
+
+
+def with_changes(connection: Connection, base: Thresholds) -> Thresholds:
+    """Lay the confirmed changes of the registry over the file's thresholds, each from its date on."""
+    change = ThresholdChange
+    rows = connection.execute(
+        sa.select(change.id, change.version, change.effective_at, change.scope, change.values)
+        .where(change.state == "confirmed")
+        .order_by(change.effective_at, change.id)
+    ).all()
+    if not rows:
+        return base
+    zone = ZoneInfo(city_zone(connection))
+    overrides = tuple(
+        Override(
+            {name: float(value) for name, value in row.values.items() if name in base.defaults},
+            medium=str(row.scope.get("medium") or ""),
+            customer_class=str(row.scope.get("class") or ""),
+            meter=str(row.scope.get("meter") or ""),
+            since=datetime.fromtimestamp(row.effective_at / 1000, UTC).astimezone(zone).date(),
+        )
+        for row in rows
+    )
+    newest = max(rows, key=lambda row: (row.id, row.version))
+    return Thresholds(f"{base.version}+change-{newest.id}", base.defaults, (*base.overrides, *overrides))

@@ -1,0 +1,93 @@
+"""Settings of the anomaly service; composition is the front door's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from metering.messages import PARTS
+from metering.settings import SettingsModel
+
+
+class AnomalySettings(SettingsModel):
+    """How the rules follow what is stored."""
+
+    instance: str = Field(
+        "anomaly-1",
+        description="Name of this anomaly process in metrics and leases; two processes never share one.",
+        min_length=1,
+        max_length=48,
+        pattern=r"^[A-Za-z0-9._-]+$",
+    )
+    parts: tuple[Annotated[int, Field(ge=0, lt=PARTS)], ...] = Field(
+        (),
+        description="Parts of the city (0 to 63) whose meters this process judges; an empty list means all. "
+        "Processes that share a city name different parts.",
+    )
+    thresholds: Path | None = Field(
+        None, description="File of thresholds that is laid over the built-in ones; docs/anomaly.md describes it."
+    )
+    quick: bool = Field(
+        True,
+        description="Whether burst, reverse flow, unauthorised use, bad values and changes of unit are looked for as "
+        "soon as a reading is stored; else they wait for late data as the other rules do.",
+    )
+    history_days: int = Field(
+        60,
+        description="Days of readings that are read at the start, 50 to 240; rules know nothing older, and long_zero "
+        "(index long at rest) needs as many days as its threshold.",
+        ge=50,
+        le=240,
+    )
+    look_s: float = Field(
+        0.2, description="Seconds between two looks at what ingest has stored, 0.05 to 60.", ge=0.05, le=60
+    )
+    settle_s: float = Field(
+        5.0,
+        description="Seconds that the hourly judgement waits for readings on their way into the store, 0 to 600.",
+        ge=0,
+        le=600,
+    )
+    reload_s: float = Field(
+        30.0,
+        description="Seconds between two looks at the registry for new meters, exchanges and thresholds, 1 to 3600.",
+        ge=0.5,
+        le=3600,
+    )
+    flood_s: float = Field(
+        10.0,
+        description="Seconds between two looks at silent gateways, buses and districts, 0.5 to 600.",
+        ge=0.5,
+        le=600,
+    )
+    gateway_stale_s: float = Field(
+        180.0,
+        description="Seconds without a sign of life after which a gateway counts as away, 10 to 86400.",
+        ge=10,
+        le=86_400,
+    )
+    lease_s: float = Field(
+        30.0,
+        description="Seconds after which the parts of a process that says nothing are free, 3 to 600.",
+        ge=3,
+        le=600,
+    )
+    report_s: float = Field(
+        2.0,
+        description="Seconds between two reports of counters and health to the registry, 0.5 to 60.",
+        ge=0.5,
+        le=60,
+    )
+    heartbeat_file: Path | None = Field(
+        None, description="File that is touched after each judgement; a watchdog outside misses it when we stop."
+    )
+    heartbeat_url: str = Field(
+        "",
+        description="Address that gets an HTTP POST each heartbeat_s while judging goes on (as healthchecks services "
+        "take it); whoever serves it raises the alarm when it stays away. Empty sends none.",
+        pattern=r"^(https?://[^\s]+)?$",
+        max_length=500,
+    )
+    heartbeat_s: float = Field(60.0, description="Seconds between two such calls, 1 to 3600.", ge=1, le=3600)
