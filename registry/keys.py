@@ -32,7 +32,8 @@ from registry.settings import AccessSettings
 TOUCH_MS: Final = 60_000
 _DAY_MS: Final = 86_400_000
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
-_FORM: Final = re.compile(r"(mg_[a-z2-7]{8})_[A-Za-z0-9_-]{43}")
+_ID: Final = re.compile(r"mg_[a-z2-7]{8}")
+_FORM: Final = re.compile(rf"({_ID.pattern})_[A-Za-z0-9_-]{{43}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,8 @@ def touch(connection: Connection, key_id: str, at: int) -> None:
 
 def get(connection: Connection, key_id: str) -> KeyFacts | None:
     """Return a key by its public part, good or not."""
+    if _ID.fullmatch(key_id) is None:
+        return None
     row = connection.execute(sa.select(ApiKey.__table__).where(ApiKey.id == key_id)).one_or_none()
     return None if row is None else _facts(row)
 
@@ -224,7 +227,7 @@ def _owned(connection: Connection, actor: Actor, key_id: str) -> KeyFacts:
     """A key that the actor may change: an administrator any, everybody else his own within what he has today."""
     facts = get(connection, key_id)
     if facts is None:
-        raise RefusedError("unknown", f"there is no key {key_id}")
+        raise RefusedError("unknown", f"there is no key {key_id[:16]}")
     mine = actor.has(Role.ADMIN) or facts.created_by == actor.name
     if not mine or not may_grant(actor, facts.actor.roles, facts.actor.areas):
         raise RefusedError("forbidden", f"key {key_id} is somebody else's, or has more rights than you")

@@ -27,11 +27,10 @@ from registry.models_access import UnknownLogin, User
 from registry.refusals import RefusedError
 from registry.roles import Actor, Role
 from registry.settings import AccessSettings
-from registry.users import UserFacts, facts_of, need
+from registry.users import UserFacts, is_name, need
 
 BUCKETS: Final = 256
 _NOBODY: Final = "(unknown)"
-_LONGEST_NAME: Final = 64
 
 
 class LoginSort(StrEnum):
@@ -120,7 +119,7 @@ def login(
 
 def _row(connection: Connection, name: str, *, hold: bool = False) -> Row[Any] | None:
     """hold: keep the row as it is until the transaction ends."""
-    if "\0" in name or len(name) > _LONGEST_NAME:
+    if not is_name(name):
         return None
     wanted = sa.select(User.__table__).where(User.name == name)
     return connection.execute(wanted.with_for_update() if hold else wanted).one_or_none()
@@ -253,7 +252,7 @@ def set_password(
             _wrong(connection, name, _Tries(now.failed, now.locked_until), actor.address, at, limits, 0)
         elif right and not locked:
             _replace(connection, actor, now, hashed, at, keep)
-            return facts_of(_found(connection, name))
+            return need(connection, name)
     raise RefusedError("forbidden", "the old password is wrong")  # after the commit: the try counts
 
 
@@ -263,7 +262,3 @@ def _replace(connection: Connection, actor: Actor, row: Row[Any], hashed: str, a
     connection.execute(user.values(changed_at=at, version=User.version + 1, **values))
     sessions.close_all(connection, row.id, keep=keep)
     audit.append(connection, actor, "user.set_password", "user", row.name, at=at)
-
-
-def _found(connection: Connection, name: str) -> Row[Any]:
-    return connection.execute(sa.select(User.__table__).where(User.name == name)).one()

@@ -92,14 +92,17 @@ def verify(stored: str, password: str, limits: AccessSettings) -> bool:
     if len(password) > LONGEST:
         password = ""  # a password is never longer; no work for whoever sends a novel
     hasher = _today(limits)
-    if not stored or hasher.check_needs_rehash(stored):
+    if outdated(stored, limits):
         _matches(hasher, _decoy(limits.argon2_time, limits.argon2_memory_kib, limits.argon2_lanes), password)
     return bool(stored) and _matches(hasher, stored, password)
 
 
 def outdated(stored: str, limits: AccessSettings) -> bool:
     """True when a hash should be made anew with the parameters of today."""
-    return _today(limits).check_needs_rehash(stored)
+    try:
+        return _today(limits).check_needs_rehash(stored)
+    except InvalidHashError:
+        return True
 
 
 def _bytes(password: str) -> bytes:

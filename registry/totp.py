@@ -19,6 +19,7 @@ from registry import audit, sessions
 from registry.models_access import User
 from registry.refusals import RefusedError
 from registry.roles import Actor, Role
+from registry.users import need
 
 STEP_MS: Final = 30_000
 ISSUER: Final = "Metergate"
@@ -45,7 +46,7 @@ def enrol(connection: Connection, actor: Actor, name: str, *, at: int) -> tuple[
     """
     _may(actor, name)
     audit.lock(connection)
-    user_id = _id(connection, name)
+    user_id = need(connection, name).id
     secret = base64.b32encode(secrets.token_bytes(20)).decode()
     connection.execute(sa.update(User).where(User.id == user_id).values(totp_pending=secret))
     audit.append(connection, actor, "user.totp_enrol", "user", name, at=at)
@@ -59,7 +60,7 @@ def confirm(connection: Connection, actor: Actor, name: str, code: str, *, at: i
     """
     _may(actor, name)
     audit.lock(connection)
-    user_id = _id(connection, name)
+    user_id = need(connection, name).id
     pending = connection.execute(sa.select(User.totp_pending).where(User.id == user_id)).scalar_one()
     if not pending:
         raise RefusedError("conflict", "no secret waits for its first code; enrol first")
@@ -75,7 +76,7 @@ def remove(connection: Connection, actor: Actor, name: str, *, at: int, keep: st
     """Take a user's secret away (a lost phone). Raises: RefusedError (unknown, forbidden)."""
     _may(actor, name)
     audit.lock(connection)
-    user_id = _id(connection, name)
+    user_id = need(connection, name).id
     _change(connection, user_id, at, keep, {"totp_secret": "", "totp_pending": "", "totp_step": 0})
     audit.append(connection, actor, "user.totp_remove", "user", name, at=at)
 
@@ -89,10 +90,3 @@ def _change(connection: Connection, user_id: int, at: int, keep: str, values: di
 def _may(actor: Actor, name: str) -> None:
     if actor.read_only or not (actor.has(Role.ADMIN) or actor.name == f"user:{name}"):
         raise RefusedError("forbidden", "only the user himself or an administrator may change his second factor")
-
-
-def _id(connection: Connection, name: str) -> int:
-    found = connection.execute(sa.select(User.id).where(User.name == name)).scalar_one_or_none()
-    if found is None:
-        raise RefusedError("unknown", f'there is no user "{name}"')
-    return found

@@ -75,7 +75,7 @@ def create(
     Raises: RefusedError (invalid, forbidden, conflict when the name is taken).
     """
     _only_admins(actor)
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise RefusedError(
             "invalid", "a user's name has 1 to 64 of a-z, 0-9, dot, - and _, and begins with a-z or 0-9"
         )
@@ -100,8 +100,15 @@ def _one_time(password: str, at: int, limits: AccessSettings) -> dict[str, Any]:
     return {"password_hash": passwords.hash_one_time(password), "one_time": True, "one_time_until": until}
 
 
+def is_name(text: str) -> bool:
+    """True when a user may be called so; what is typed at a login may be anything."""
+    return _NAME.fullmatch(text) is not None
+
+
 def get(connection: Connection, name: str) -> UserFacts | None:
     """Return a user by name."""
+    if not is_name(name):
+        return None
     row = connection.execute(sa.select(User.__table__).where(User.name == name)).one_or_none()
     return None if row is None else facts_of(row)
 
