@@ -140,3 +140,46 @@ def test_no_key_is_set_twice_by_mistake() -> None:
     for name in UNITS:
         keys = re.findall(r"^([A-Z]\w+)=", text(name), re.MULTILINE)
         assert [key for key in set(keys) if keys.count(key) > 1 and key not in several] == []
+
+
+@pytest.fixture
+def backup(folder: Path) -> Path:
+    """The backup's unit and timer beside the others, with the path of this machine's program."""
+    (folder / "metergate-backup.service").write_text(text("backup").replace(INSTALLED, program("metergate")))
+    shutil.copy(DEPLOY / "systemd" / "metergate-backup.timer", folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["service", "timer"])
+def test_systemd_understands_the_backup(backup: Path, kind: str) -> None:
+    unit = backup / f"metergate-backup.{kind}"
+    done = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit)
+    assert (done.returncode, _about(done.stderr, "backup")) == (0, [])
+
+
+def test_the_backup_runs_every_week_as_nobody_special(backup: Path) -> None:
+    timer = (DEPLOY / "systemd" / "metergate-backup.timer").read_text("utf-8")
+    (when,) = re.findall(r"^OnCalendar=(.*)$", timer, re.MULTILINE)
+    done = run("systemd-analyze", "calendar", "--iterations=2", "--base-time=2026-03-02", when, env={"TZ": "UTC"})
+    assert re.findall(r"2026-03-\d\d 02:00:00", done.stdout)[:2] == ["2026-03-08 02:00:00", "2026-03-15 02:00:00"]
+    assert "Persistent=true" in timer
+    done = run(
+        "systemd-analyze",
+        "security",
+        "--offline=true",
+        "--no-pager",
+        "--threshold=20",
+        backup / "metergate-backup.service",
+    )
+    assert done.returncode == 0, done.stdout[-300:]
+
+
+def test_the_backup_is_called_as_the_command_understands_it() -> None:
+    (line,) = lines("backup", "ExecStart")
+    words = line.split()
+    assert words[:2] == [INSTALLED, "backup"]
+    assert words[words.index("--to") + 1] == "/var/lib/metergate-backup"
+    assert lines("backup", "StateDirectory") == ["metergate metergate-backup"]
+    options = {word for word in words if word.startswith("--")}
+    said = run("metergate", "backup", "--help").stdout
+    assert all(option in said for option in options)
