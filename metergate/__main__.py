@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "demo": "demo:demo",
     "gateway": "gateway:gateway",
     "ingest": "services:ingest",
+    "anomaly": "anomaly:anomaly",
     "office": "office:office",
     "api": "services:api",
     "all": "services:all_services",
