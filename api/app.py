@@ -22,13 +22,29 @@ from api.house import House
 from api.metrics import ApiMetrics
 from api.middleware import BodyLimit, Envelope, HostCheck, RequestLimit, unavailable
 from api.problems import Problem, ProblemError
-from api.routes import audit, commands, events, gateways, keys, latest, login, meters, pages, session, users, watch
+from api.routes import (
+    audit,
+    commands,
+    events,
+    findings,
+    gateways,
+    keys,
+    latest,
+    login,
+    maintenance,
+    meters,
+    pages,
+    session,
+    users,
+    watch,
+)
 from api.settings import ApiSettings
 from api.workers import Workers
 from metering.clock import Clock
 from metering.errors import RegistryError, StoreError
 from metering.store import ReadingStore
 from registry.database import Database
+from registry.findings_settings import AlarmSettings
 from registry.refusals import RefusedError
 from registry.settings import AccessSettings
 
@@ -53,6 +69,7 @@ def create_app(
     metrics: ApiMetrics | None = None,
     access: AccessSettings | None = None,
     command_office: CommandOffice | None = None,
+    alarms: AlarmSettings | None = None,
 ) -> FastAPI:
     """Return the ASGI application. It works on `database`, reads `store`, closes neither; `close` ends its threads.
 
@@ -77,9 +94,24 @@ def create_app(
     recorder = Recorder(database, clock=clock, workers=desk)
     identifier = Identifier(database, limits=settings, access=access, clock=clock, workers=desk, recorder=recorder)
     house = House(settings, database, store, clock, metrics, workers, access, desk, door, identifier)
-    house.command_office = command_office
+    house.command_office, house.alarms = command_office, alarms or house.alarms
     app.state.house = house
-    for module in (meters, latest, gateways, commands, events, watch, session, users, keys, audit, login, pages):
+    for module in (
+        meters,
+        latest,
+        gateways,
+        commands,
+        events,
+        findings,
+        maintenance,
+        watch,
+        session,
+        users,
+        keys,
+        audit,
+        login,
+        pages,
+    ):
         app.include_router(module.router)
     table.check(app)
     _add_middleware(app, house, recorder)
@@ -237,6 +269,7 @@ _TAGS: Final = [
     {"name": "gateways", "description": "Edge programs and their delivery ledger."},
     {"name": "commands", "description": "What gateways are told to do, and what became of it."},
     {"name": "events", "description": "What went wrong, and what was refused."},
+    {"name": "findings", "description": "What the rules found, its alarms, and maintenance windows."},
     {"name": "access", "description": "Logins, users, keys, and who changed what."},
     {"name": "watching", "description": "For whatever watches the house."},
 ]

@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 from starlette.requests import Request
@@ -121,7 +121,7 @@ class Form:
 
     kind: Format
     head: Callable[[], bytes]
-    encode: Callable[[Sequence[ReadingOut]], bytes]
+    encode: Callable[[Sequence[Any]], bytes]
 
 
 async def stream(house: House, pages: AsyncIterator[bytes], form: Form, name: str) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
@@ -17,6 +17,7 @@ from api.workers import Workers
 from metering.clock import Clock
 from metering.store import ReadingStore
 from registry.database import Database
+from registry.findings_settings import AlarmSettings
 from registry.settings import AccessSettings
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class House:
     """The one thread that checks passwords: slow on purpose, and in nobody's way."""
     identifier: Identifier
     streams: int = 0
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
     command_office: CommandOffice | None = None
     """Who signs commands to gateways; None: this API orders nothing."""
 

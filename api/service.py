@@ -33,6 +33,7 @@ from metering.errors import SettingsError
 from metering.store import ReadingStore
 from registry import users
 from registry.database import Database
+from registry.findings_settings import AlarmSettings
 from registry.settings import AccessSettings, AuditSettings
 
 _GRACE_S: Final = 1  # for answers under way when the end comes; uvicorn takes whole seconds
@@ -50,6 +51,7 @@ async def run_api(
     on_ready: Callable[[str], None] | None = None,
     access: AccessSettings | None = None,
     command_office: CommandOffice | None = None,
+    alarms: AlarmSettings | None = None,
     audit: AuditSettings | None = None,
 ) -> None:
     """Serve until `stop` is set; without one, until SIGTERM or SIGINT.
@@ -65,7 +67,7 @@ async def run_api(
     metrics = ApiMetrics()
     app = create_app(
         settings, database=database, store=store, clock=clock, metrics=metrics, access=access,
-        command_office=command_office,
+        command_office=command_office, alarms=alarms,
     )  # fmt: skip
     server = _Server(_config(app, settings, metrics), clock, secured)
     with listener, contextlib.nullcontext() if stop else _signals(ending):

@@ -43,6 +43,8 @@ REFUSED_ROWS: Final = frozenset({Role.OPERATOR, Role.ENGINEER, Role.SUPERVISOR, 
 FIELD: Final = frozenset({Role.OPERATOR, Role.ENGINEER})
 """Who watches and mends the field: commands to gateways."""
 ENGINEERS: Final = frozenset({Role.ENGINEER})
+WATCH: Final = frozenset({Role.OPERATOR, Role.SUPERVISOR})
+"""Acknowledging, shelving, maintenance windows: for those who sit before the list of alarms."""
 ADMINS: Final = frozenset({Role.ADMIN})
 AUDITORS: Final = frozenset({Role.ADMIN, Role.SUPERVISOR})
 
@@ -101,6 +103,21 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("GET", "/api/v1/commands"): FIELD,
     ("GET", "/api/v1/commands/{nonce}"): FIELD,
     ("GET", "/api/v1/events"): LOOK,
+    # findings
+    ("GET", "/api/v1/findings"): LOOK,
+    ("GET", "/api/v1/findings/{number}"): LOOK,
+    ("POST", "/api/v1/findings/acknowledge"): WATCH,
+    ("POST", "/api/v1/findings/{number}/acknowledge"): WATCH,
+    ("POST", "/api/v1/findings/{number}/comment"): WATCH,
+    ("POST", "/api/v1/findings/{number}/shelve"): WATCH,
+    ("POST", "/api/v1/findings/{number}/unshelve"): WATCH,
+    ("POST", "/api/v1/findings/{number}/out-of-service"): WATCH,
+    ("POST", "/api/v1/findings/{number}/return-to-service"): WATCH,
+    ("GET", "/api/v1/maintenance-windows"): LOOK,
+    ("POST", "/api/v1/maintenance-windows"): WATCH,
+    ("GET", "/api/v1/maintenance-windows/{number}"): LOOK,
+    ("POST", "/api/v1/maintenance-windows/{number}/end"): WATCH,
+    # what was refused
     ("GET", "/api/v1/quarantine"): REFUSED_ROWS,
     ("GET", "/api/v1/quarantine/{number}"): REFUSED_ROWS,
     ("GET", "/api/v1/quarantine/{number}/raw"): REFUSED_ROWS,
