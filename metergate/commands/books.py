@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -10,17 +11,23 @@ import typer
 
 from gateway.links import parse_line
 from gateway.plan import Plan, parse_plan
+from gateway.plan_store import refuse_dense
 from gateway.profile import Profile
 from gateway.profile_mqtt import load_mqtt_profiles
 from gateway.profiles import load_profiles
 from metergate.console import EXIT_FAILED, emit, errors_as_words, say
+from metergate.operators import operator
 from metergate.running import ConfigOption
 from metergate.settings import load_settings
+from metering.clock import SystemClock
 from metering.errors import RegistryError, SettingsError
 from metering.quantities import Quantity
 from metering.settings import nearest
+from registry import audit
 from registry.books import ImportResult, gateways, import_meters, polled_meters
 from registry.database import Database
+from registry.ledger import get_state, set_state
+from registry.roles import console
 
 _ENCODINGS: Final = ("utf-8-sig", "gbk")
 _SHOWN: Final = 20
@@ -65,7 +72,9 @@ def import_file(registry_url: str, file: Path) -> ImportResult:
     try:
         database.upgrade()
         with database.begin() as connection:
-            return import_meters(connection, text, billed=billed)
+            return import_meters(
+                connection, text, billed=billed, actor=console(getpass.getuser()), now=SystemClock().now_ms()
+            )
     except ValueError as error:
         raise SettingsError(f"{file.name}: {error}") from error
     finally:
@@ -86,20 +95,61 @@ def plan(
     gateway: Annotated[str, typer.Argument(help="Id of the gateway.")],
     config: ConfigOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")] = None,
-    version: Annotated[int, typer.Option(min=1, help="Version number that the plan shall carry.")] = 1,
+    version: Annotated[int, typer.Option(min=0, help="Version that it carries; 0: one more than published.")] = 0,
+    sign: Annotated[bool, typer.Option("--sign", help="Write the signed plan as it goes over the broker.")] = False,
+    publish: Annotated[bool, typer.Option("--publish", help="Sign it and hand it to the gateway, retained.")] = False,
 ) -> None:
     """Make a gateway's plan (buses, meters, profiles, intervals) from the registry.
 
     Example: metergate plan gw-east --out plan.toml
+
+    Example: metergate plan gw-east --publish
     """
     with errors_as_words():
         settings = load_settings(config)
+        version = version or next_version(settings.registry.url, gateway)
         text = make_plan(settings.registry.url, gateway, version)
-        if out is None:
+        if publish:
+            from metergate.plan_publishing import publish_plan  # only here: it carries the broker's client
+
+            refuse_dense(_check(text), f"plan of {gateway}", settings.gateway.over_dense)
+            publish_plan(settings, gateway, version, text)
+            note_version(settings.registry.url, gateway, version)
+            say(f"plan {version} of {gateway} is with the broker; the gateway says in its events whether it takes it")
+        elif sign:
+            from metergate.plan_publishing import signed_plan
+
+            emit(signed_plan(settings, gateway, version, text).decode())
+        elif out is None:
             emit(text.rstrip("\n"))
         else:
             out.write_text(text, "utf-8")
             say(f"{out}: plan of {gateway}, version {version}")
+
+
+def next_version(registry_url: str, gateway: str) -> int:
+    """Return one more than the version that was published last, 1 when none was."""
+    database = Database(registry_url)
+    try:
+        database.upgrade()
+        with database.read() as connection:
+            return int(get_state(connection, f"plan/{gateway}") or 0) + 1
+    finally:
+        database.close()
+
+
+def note_version(registry_url: str, gateway: str, version: int) -> None:
+    """Remember what was published; audited."""
+    database = Database(registry_url)
+    try:
+        with database.begin() as connection:
+            set_state(connection, f"plan/{gateway}", str(version))
+            audit.append(
+                connection, console(operator()), "plan.publish", "gateway", gateway, at=SystemClock().now_ms(),
+                after={"version": version},
+            )  # fmt: skip
+    finally:
+        database.close()
 
 
 def make_plan(registry_url: str, gateway: str, version: int) -> str:
@@ -138,6 +188,14 @@ def _toml(gateway: str, version: int, buses: list[dict[str, Any]], meters: list[
         lines += ["", "[[meter]]", f"meter = {_text(meter['id'])}", f"bus = {_text(meter['bus'])}"]
         lines += [_address_toml(meter, profiles), f"profile = {_text(meter['profile'])}"]
         lines += [f"interval_s = {meter['interval_s']}"]
+    return "\n".join(lines) + "\n"
+
+
+def one_meter_toml(gateway: str, bus: dict[str, Any], meter: dict[str, Any], profiles: Mapping[str, Profile]) -> str:
+    """Return a plan of one meter as TOML, from rows as the registry has them."""
+    lines = [f"gateway = {_text(gateway)}", "[[bus]]", *_bus_toml(bus), "[[meter]]"]
+    lines += [f"meter = {_text(meter['id'])}", f"bus = {_text(meter['bus'])}", _address_toml(meter, profiles)]
+    lines += [f"profile = {_text(meter['profile'])}", f"interval_s = {meter['interval_s']}"]
     return "\n".join(lines) + "\n"
 
 

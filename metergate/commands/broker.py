@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from metergate.broker_access import acl_text, field_topics, users_text
 from metergate.commands.books import make_plan
 from metergate.console import emit, errors_as_words, say
 from metergate.files import write_whole
+from metergate.operators import operator
 from metergate.running import ConfigOption, registry
 from metergate.settings import load_settings
 from metering.clock import SystemClock
@@ -167,14 +166,6 @@ def _books(config: Path | None) -> Iterator[tuple[Connection, Actor, int]]:
     """One writing transaction on the registry, who acts, and the time [ms UTC]."""
     with registry(load_settings(config)) as database, database.begin() as connection:
         yield connection, console(operator()), SystemClock().now_ms()
-
-
-def operator() -> str:
-    """Return the name under which the host knows whoever sits at the command line."""
-    try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
-    except (OSError, KeyError):
-        return str(os.getuid())
 
 
 def _refuse_present(out: Path | None) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from api.service import run_api
 from ingest.service import run_ingest
+from metergate.command_office import make_command_office
 from metergate.console import errors_as_words, say
 from metergate.running import ConfigOption, prepare, registry, run
 from metergate.settings import load_settings
@@ -49,6 +50,7 @@ def api(config: ConfigOption = None) -> None:
         with registry(settings) as database:
             clock = SystemClock()
             store = make_store(settings.store, "read", clock)
+            command_office = make_command_office(settings)
             welcome_first_admin(database, settings.access, clock)
             notifier = Notifier.from_environment()
             run(
@@ -60,6 +62,7 @@ def api(config: ConfigOption = None) -> None:
                     stop=stop,
                     on_ready=lambda _: notifier.ready(),
                     access=settings.access,
+                    command_office=command_office,
                     audit=settings.audit,
                 ),
                 notifier,
