@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from metering.clock import Clock
 from metering.errors import RegistryError
@@ -123,6 +123,6 @@ async def keep_anchored(database: Database, path: Path, clock: Clock, interval_s
     while True:
         try:
             await asyncio.to_thread(anchor, database, path, log, clock.now_ms())
-        except (RegistryError, DBAPIError, OSError) as error:
+        except (RegistryError, SQLAlchemyError, OSError) as error:
             log.error("audit_not_anchored", anchors=str(path), error=str(error))
         await clock.sleep(interval_s)

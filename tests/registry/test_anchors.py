@@ -99,12 +99,14 @@ def test_an_edited_row_is_named_with_what_it_says_now(database: Database, anchor
     assert "user:wang, meter.edit of meter G-2" in fault.text
 
 
-@pytest.mark.parametrize("column", ["at", "action", "object_kind", "object_id", "detail", "address", "hash"])
-def test_no_column_can_be_edited_unseen(database: Database, anchors: Path, column: str) -> None:
-    write(database, 3)
+def test_no_column_can_be_edited_unseen(database: Database, anchors: Path) -> None:
+    write(database, 9)
     anchor(database, anchors, Notes(), 5000)
-    change(database, f"UPDATE audit SET {column} = '7' WHERE number = 2")
-    assert ("edited", 2) in sorts(verify(database, anchors))
+    columns = ("at", "actor", "action", "object_kind", "object_id", "detail", "address", "hash")
+    for number, column in enumerate(columns, 1):
+        change(database, f"UPDATE audit SET {column} = '7' WHERE number = {number}")
+    edited = [fault.number for fault in verify(database, anchors) if fault.sort == "edited"]
+    assert edited == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_a_row_edited_with_a_fresh_hash_does_not_fit_the_next(database: Database, anchors: Path) -> None:
@@ -251,8 +253,10 @@ def test_an_anchor_is_written_once_for_each_head(database: Database, anchors: Pa
 
 @pytest.mark.parametrize("cut", [1, 2, 9, 40])
 def test_a_line_cut_by_a_power_failure_is_no_fault_and_ends_no_anchoring(
-    database: Database, anchors: Path, cut: int
+    tmp_path: Path, anchors: Path, cut: int
 ) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'r.db'}")
+    database.upgrade()
     write(database, 1)
     anchor(database, anchors, Notes(), 1)
     write(database, 1)
@@ -267,6 +271,7 @@ def test_a_line_cut_by_a_power_failure_is_no_fault_and_ends_no_anchoring(
     assert verify(database, anchors) == []
     numbers = [found.number for line in anchors.read_bytes().splitlines() if (found := parse_line(line))]
     assert numbers in ([1, 3], [1, 2, 3])  # the whole line whose end alone was cut is an anchor again
+    database.close()
 
 
 def test_a_spoilt_line_is_a_fault(database: Database, anchors: Path) -> None:
