@@ -96,7 +96,7 @@ def until(holds: Callable[[], bool], deadline_s: float = 30.0) -> bool:
 def real_key(database: Database) -> str:
     """Return an administrator's key that is good today, for services with a real clock; closes the database."""
     now = SystemClock().now_ms()
-    key = make_key(database, Role.ADMIN, at=now, expires_at=now + 86_400_000)
+    key = make_key(database, *Role, at=now, expires_at=now + 86_400_000)
     database.close()
     return key
 

@@ -20,7 +20,7 @@ from ingest.store_sqlite import SqliteStore
 from metering.clock import ManualClock
 from metering.reading import Flag, Reading
 from metering.store import ReadingStore
-from registry import keys, ledger
+from registry import keys, ledger, users
 from registry.books import import_meters
 from registry.database import Database
 from registry.roles import Role, console
@@ -62,7 +62,7 @@ class World:
     clock: ManualClock
     folder: Path
     key: str
-    """Of an administrator for all areas; every request carries it unless it says otherwise."""
+    """For all roles and areas; every request carries it unless it says otherwise."""
 
     def get(self, address: str, **arguments: Any) -> httpx.Response:
         """GET one address."""
@@ -85,7 +85,7 @@ class World:
 
 
 def client(app: FastAPI, key: str | None = None, peer: str = "127.0.0.1") -> httpx.AsyncClient:
-    """Return a caller of the application itself, without sockets. key: "" for none, None for the administrator's."""
+    """Return a caller of the application itself, without sockets. key: "" for none, None for the world's."""
     shown = app.state.test_key if key is None else key
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app, client=(peer, 4711)),
@@ -119,12 +119,19 @@ def make_world(
             (folder / name).write_bytes(content)
     else:
         database.upgrade()
-        key = make_key(database, Role.ADMIN)
+        key = make_key(database, *Role)
     clock = ManualClock(T0 + 24 * HOUR)
     opened = store or SqliteStore(folder / "readings.db", mode="read")
     app = create_app(_unhurried(settings or ApiSettings()), database=database, store=opened, clock=clock)
     app.state.test_key = key
     return World(app, database, opened, clock, folder, key)
+
+
+def make_user(database: Database, name: str, *roles: Role, areas: frozenset[str] | None = None) -> str:
+    """Make a user and return the one-time password."""
+    facts = {"display_name": "", "ranks": (), "areas": areas, "at": T0}
+    with database.begin() as connection:
+        return users.create(connection, console("test"), name=name, roles=roles, **facts)[1]  # type: ignore[arg-type]
 
 
 def _unhurried(settings: ApiSettings) -> ApiSettings:
@@ -141,7 +148,8 @@ def _files() -> tuple[dict[str, bytes], str]:
         database = Database(f"sqlite:///{folder / 'registry.db'}")
         database.upgrade()
         fill(database)
-        key = make_key(database, Role.ADMIN)
+        key = make_key(database, *Role)
+        make_user(database, "li", Role.VIEWER)
         database.close()
         write_readings(folder / "readings.db", [gas_reading(hour) for hour in range(24)])
         return {name: (folder / name).read_bytes() for name in ("registry.db", "readings.db")}, key
