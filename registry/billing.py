@@ -190,23 +190,17 @@ def stopped_since(
 
 
 def totals_of(
-    connection: Connection,
-    period: str,
-    *,
-    customer_class: str = "",
-    medium: str = "",
-    district: str = "",
-    close_id: int | None = None,
-) -> Iterable[Any]:
-    """Yield the stored totals of a period by usage point; the texts filter when they are not empty."""
+    connection: Connection, period: str, scope: Mapping[str, str], *, close_id: int | None = None
+) -> Iterable[Mapping[str, Any]]:
+    """Return the stored totals of a period by usage point. scope: column -> wanted text, "" for any."""
     table = BillingTotal.__table__
     statement = sa.select(table).where(table.c.period == period).order_by(table.c.usage_point_id)
-    for column, wanted in (("customer_class", customer_class), ("medium", medium), ("district", district)):
+    for column, wanted in scope.items():
         if wanted:
             statement = statement.where(table.c[column] == wanted)
     if close_id is not None:
         statement = statement.where(table.c.close_id == close_id)
-    return connection.execution_options(yield_per=2000).execute(statement).mappings()
+    return (dict(row) for row in connection.execution_options(yield_per=2000).execute(statement).mappings())
 
 
 def lines_of(connection: Connection, period: str, points: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -234,3 +228,44 @@ def stored(connection: Connection, period: str, points: Sequence[str]) -> dict[s
         )
         found |= {row["usage_point_id"]: row for row in connection.execute(statement).mappings()}
     return found
+
+
+def frozen_bounds(connection: Connection, period: str, first: str, last: str) -> dict[str, tuple[int, int]]:
+    """Return usage point -> (start, end) [ms UTC] of its closed total of a period, first <= id <= last."""
+    table = BillingTotal.__table__
+    rows = connection.execute(
+        sa.select(table.c.usage_point_id, table.c.start_at, table.c.end_at).where(
+            table.c.period == period,
+            table.c.close_id.is_not(None),
+            table.c.usage_point_id >= first,
+            table.c.usage_point_id <= last,
+        )
+    )
+    return {row.usage_point_id: (row.start_at, row.end_at) for row in rows}
+
+
+def open_before(connection: Connection, period: str, **scope: str) -> list[tuple[str, int]]:
+    """Return (period, open totals) of earlier periods that are not closed yet in a scope."""
+    table = BillingTotal.__table__
+    statement = (
+        sa.select(table.c.period, sa.func.count())
+        .where(table.c.period < period, table.c.close_id.is_(None))
+        .group_by(table.c.period)
+        .order_by(table.c.period)
+    )
+    for name, wanted in scope.items():
+        if wanted:
+            statement = statement.where(table.c[name] == wanted)
+    return [(str(row[0]), int(row[1])) for row in connection.execute(statement)]
+
+
+def closed_periods(connection: Connection, usage_point: str, after: str) -> set[str]:
+    """Return the closed periods of a usage point later than `after`."""
+    table = BillingTotal.__table__
+    return set(
+        connection.execute(
+            sa.select(table.c.period).where(
+                table.c.usage_point_id == usage_point, table.c.period > after, table.c.close_id.is_not(None)
+            )
+        ).scalars()
+    )

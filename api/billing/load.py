@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -150,6 +150,7 @@ class _Block:
     stopped: dict[str, int] = field(default_factory=dict)
     words: dict[str, Word] = field(default_factory=dict)
     sealed: dict[str, int] = field(default_factory=dict)
+    frozen: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def places(
@@ -185,6 +186,7 @@ def _block(connection: Connection, period: str, first: str, last: str) -> _Block
         block.changes.setdefault(row.usage_point_id, []).append(row)
     block.history = books.history(connection, period, first, last)
     block.stopped = books.stopped_since(connection, period, STOPS, first, last)
+    block.frozen = books.frozen_bounds(connection, period, first, last)
     block.words = _words(connection, period, first, last)
     seals = connection.execute(
         sa.select(BookEntry.meter_id, BookEntry.at)
@@ -210,7 +212,8 @@ def _place(row: Any, block: _Block, rules: RulesInForce, period: str) -> Place |
     if bounds is None:
         return None
     history = block.history.get(row.id)
-    bounds = _joined(bounds, history)
+    frozen = block.frozen.get(row.id)
+    bounds = _joined(bounds, history) if frozen is None else replace(bounds, start=frozen[0], end=frozen[1])
     stays = block.stays.get(row.id, [])
     look = rules.settings.lookback_days * _DAY_MS
     tolerance = rules.boundary.tolerance_ms
