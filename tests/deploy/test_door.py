@@ -8,10 +8,13 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from registry.database import Database
+from tests.api.process import real_key
 from tests.brokers import free_port, wait_for_port
 from tests.deploy.tools import DEPLOY, program
 
@@ -42,9 +45,17 @@ def door(folder: Path) -> Iterator[tuple[int, int]]:
         process.wait(20)
 
 
+@dataclass(frozen=True)
+class Behind:
+    """The port of a door, and a key of the API behind it."""
+
+    port: int
+    key: str
+
+
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a door with an API behind it."""
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """A door with an API behind it."""
     folder = tmp_path_factory.mktemp("house")
     with door(tmp_path_factory.mktemp("door")) as (port, behind):
         env = {
@@ -57,7 +68,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             process = subprocess.Popen([program("metergate"), "api"], cwd=folder, env=env, stdout=log, stderr=log)
         try:
             wait_for_port(behind, 60)
-            yield port
+            yield Behind(port, real_key(Database(env["METERGATE__REGISTRY__URL"])))
         finally:
             process.terminate()
             process.wait(20)
@@ -79,15 +90,22 @@ def test_the_door_is_well_without_the_api(tmp_path: Path) -> None:
         assert ask(port, "/livez")[0] == 502
 
 
-def test_what_asks_on_loopback_gets_through(api: int) -> None:
-    assert ask(api, "/livez")[0] == 200
-    status, body = ask(api, "/api/v1/gateways")
+def test_what_asks_on_loopback_gets_through_with_a_key(api: Behind) -> None:
+    known = {"Authorization": f"Bearer {api.key}"}
+    status, body = ask(api.port, "/api/v1/gateways", **known)
     assert (status, json.loads(body)["items"]) == (200, [])
-    assert b"metergate_api_requests_total" in ask(api, "/metrics")[1]
+    assert b"metergate_api_requests_total" in ask(api.port, "/metrics", **known)[1]
 
 
-def test_a_neighbour_on_the_network_is_refused_by_the_api(api: int) -> None:
+def test_nobody_is_taken_for_this_machine_behind_the_door(api: Behind) -> None:
+    """The door shares the API's loopback: what it hands on says so, and is not open as on loopback."""
+    for path in ("/livez", "/readyz", "/metrics", "/api/v1/gateways"):
+        assert ask(api.port, path)[0] == 401, path
+        assert ask(api.port, path, **{"X-Forwarded-For": "127.0.0.1"})[0] == 401, path
+
+
+def test_a_neighbour_on_the_network_is_refused_by_the_api(api: Behind) -> None:
     """Another container would have to call the door by its name, and the API answers to no name but loopback."""
-    status, body = ask(api, "/livez", Host="door:8081")
+    status, body = ask(api.port, "/livez", Host="door:8081")
     assert status == 421
     assert b"foreign-host" in body
