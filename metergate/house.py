@@ -23,6 +23,7 @@ from metergate.house_serial import SERIAL_METERS_FILE, serial_rows, serial_setti
 from metergate.supervisor import Service
 from metering.clock import SystemClock
 from metering.errors import MetergateError
+from metering.signing import load_or_make_key, public_path
 from registry import keys, users
 from registry.database import Database
 from registry.roles import Role, console
@@ -76,6 +77,11 @@ class House:
     def settings(self) -> Path:
         """The settings file that all services read."""
         return self.folder / "metergate.toml"
+
+    @property
+    def office_key(self) -> Path:
+        """The private key that signs commands and plans."""
+        return self.folder / "office.key"
 
     @property
     def plan(self) -> Path:
@@ -170,6 +176,7 @@ def build(
         (folder / SERIAL_METERS_FILE).write_text(serial_settings(wired, house.serial_answers), "utf-8")
         rows += wired
     _write_meters(folder / "meters.csv", rows)
+    load_or_make_key(house.office_key)
     house.settings.write_text(_settings(house), "utf-8")
     result = import_file(house.registry_url, folder / "meters.csv")
     if result.bad:
@@ -265,6 +272,10 @@ path = "{house.store}"
 plan = "{house.plan}"
 outbox = "{house.outbox}"
 health_interval_s = 1.0
+office_keys = ["{public_path(house.office_key)}"]
+
+[commands]
+signing_key = "{house.office_key}"
 
 [office]
 outbox = "{house.folder / "office" / "outbox.db"}"
