@@ -14,16 +14,20 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from sqlalchemy.engine import Connection
 
 from metering.clock import parse_day, parse_rfc3339
+from metering.errors import RegistryError
 from metering.messages import OFFICE
 from metering.quantities import COUNTERS, Quantity, to_micro
 from metering.settings import explain_row, nearest
+from registry.installations import exchange
 from registry.ledger import upsert
 from registry.models import Bus, Gateway, Installation, Meter, UsagePoint
+from registry.roles import Actor, service
 
 Medium = Literal["gas", "water", "electricity", "heat"]
 CustomerClass = Literal["residential", "residential_heating", "restaurant", "commercial", "public", "industrial"]
 MeterState = Literal["registered", "installed", "in_service", "sealed", "removed", "unused"]
 
+_MANY: Final = 30_000  # values named in one statement
 _BILLED: Final[dict[str, Quantity]] = {
     "gas": "volume",
     "water": "volume",
@@ -120,12 +124,22 @@ class ImportResult:
     bad: list[BadRow]
 
 
-def import_meters(connection: Connection, text: str, *, billed: Mapping[str, Quantity] | None = None) -> ImportResult:
+def import_meters(
+    connection: Connection,
+    text: str,
+    *,
+    billed: Mapping[str, Quantity] | None = None,
+    actor: Actor | None = None,
+    now: int | None = None,
+) -> ImportResult:
     """Take a CSV of meters; sound rows go in (again: they are updated), each bad row is returned with its reason.
 
     Rows that name a gateway must name bus, address, profile and interval_s too; gateways and buses are made from
     what the rows say, and two rows that describe one bus differently are an error.
+    A row with `replaced_at` records an exchange at its usage point: of the meter that hangs there for the row's, or,
+    where the same id goes on (a head-end that names the place), of one device for another under it.
     billed: profile -> the quantity it bills; when given, a profile that is not in it is an error too.
+    now: [ms UTC] when this is recorded, the latest exchange of the file when not given.
     Raises: ValueError when the header cannot be used at all.
     """
     rows: list[tuple[int, MeterRow]] = []
@@ -144,8 +158,10 @@ def import_meters(connection: Connection, text: str, *, billed: Mapping[str, Qua
             bad.append(BadRow(line, meter, str(error)))
         else:
             rows.append((line, row))
-    _post(connection, [row for _, row in rows], billed or {})
-    return ImportResult(len(rows), bad)
+    swapped = _post(connection, [row for _, row in rows], billed or {})
+    done = {row.meter_id: line for line, row in rows}
+    bad += _exchanges(connection, swapped, done, actor or service("import"), now)
+    return ImportResult(len(rows), sorted(bad, key=lambda row: row.line))
 
 
 def _lines(text: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -210,7 +226,8 @@ def _known_buses(connection: Connection) -> dict[tuple[str, str], tuple[Any, ...
     return {(row.gateway_id, row.name): (row.kind, row.host, row.port) for row in rows}
 
 
-def _post(connection: Connection, rows: list[MeterRow], billed: Mapping[str, Quantity]) -> None:
+def _post(connection: Connection, rows: list[MeterRow], billed: Mapping[str, Quantity]) -> list[MeterRow]:
+    """Write what the rows say; return those whose exchange is to be recorded."""
     gateways = {row.gateway: row.district for row in rows if row.gateway}
     upsert(
         connection,
@@ -234,8 +251,80 @@ def _post(connection: Connection, rows: list[MeterRow], billed: Mapping[str, Qua
         (row.gateway_id, row.name): row.id for row in connection.execute(sa.select(Bus.id, Bus.gateway_id, Bus.name))
     }
     upsert(connection, UsagePoint, [_usage_point(row) for row in rows], ("id",), replace=True)
-    upsert(connection, Meter, [_meter(row, numbers, billed) for row in rows], ("id",), replace=True)
-    _install(connection, rows)
+    kept = _states_to_keep(connection)
+    meters = [_meter(row, numbers, billed) for row in rows]
+    for row, facts in zip(rows, meters, strict=True):
+        if "state" not in row.model_fields_set:
+            facts["state"] = kept.get(row.meter_id, facts["state"])
+    upsert(connection, Meter, meters, ("id",), replace=True)
+    swapped = [row for row in rows if row.replaced_at]
+    taken = _taken(connection, swapped)
+    _install(
+        connection, [row for row in rows if not (row.replaced_at and taken.get(_place(row), set()) - {row.meter_id})]
+    )
+    return swapped
+
+
+def _states_to_keep(connection: Connection) -> dict[str, str]:
+    """What the books say of meters out of service: an old file that is silent about states must not revive them."""
+    rows = connection.execute(
+        sa.select(Meter.id, Meter.state).where(Meter.state.in_(("removed", "sealed", "unused")))
+    )
+    return {row.id: row.state for row in rows}
+
+
+def _place(row: MeterRow) -> str:
+    return row.usage_point or row.meter_id
+
+
+def _taken(connection: Connection, rows: list[MeterRow]) -> dict[str, set[str]]:
+    """Which meters hang at the usage points of these rows."""
+    found: dict[str, set[str]] = {}
+    if rows:
+        here = sa.select(Installation.usage_point_id, Installation.meter_id).where(Installation.removed_at.is_(None))
+        for point, meter in connection.execute(here):
+            found.setdefault(point, set()).add(meter)
+    return found
+
+
+def _exchanges(
+    connection: Connection, rows: list[MeterRow], lines: Mapping[str, int], actor: Actor, now: int | None
+) -> list[BadRow]:
+    """Record the exchanges of a meters file; one that is in the books already is left alone."""
+    bad = []
+    times = {row.meter_id: moment(str(row.replaced_at), row.tz) for row in rows}
+    known = {
+        tuple(found)
+        for found in connection.execute(
+            sa.select(Installation.usage_point_id, Installation.meter_id, Installation.installed_at).where(
+                Installation.installed_at.in_(sorted(set(times.values()))[:_MANY])
+            )
+        )
+    }
+    taken = _taken(connection, rows)
+    for row in rows:
+        at, point = times[row.meter_id], _place(row)
+        if (point, row.meter_id, at) in known:
+            continue
+        there = taken.get(point, set())
+        others = sorted(there - {row.meter_id}) if row.meter_id not in there else []
+        try:
+            with connection.begin_nested():
+                exchange(
+                    connection,
+                    actor,
+                    point,
+                    old_meter=others[0] if others else row.meter_id,
+                    new_meter=row.meter_id,
+                    at=at,
+                    final_index=None,
+                    start_index=row.start_index if others else None,
+                    now=now if now is not None else max(times.values()),
+                    note="replaced_at of a meters file",
+                )
+        except RegistryError as error:
+            bad.append(BadRow(lines[row.meter_id], row.meter_id, f"replaced_at: {error.message}"))
+    return bad
 
 
 def _usage_point(row: MeterRow) -> dict[str, Any]:

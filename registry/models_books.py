@@ -100,6 +100,7 @@ class ImportRow(Base):
     """One line of a previewed file. verdict: ok, doubt (a person must look), reread (sent back), bad (no use)."""
 
     __tablename__ = "import_row"
+    __table_args__ = (sa.Index("ix_import_row_batch_id_meter_at", "batch_id", "meter", "at"),)
     batch_id: Mapped[int] = mapped_column(sa.ForeignKey("import_batch.id"), primary_key=True)
     line: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False)
     usage_point: Mapped[str] = mapped_column(sa.String(64), default="")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -73,7 +72,7 @@ def import_file(registry_url: str, file: Path) -> ImportResult:
         database.upgrade()
         with database.begin() as connection:
             return import_meters(
-                connection, text, billed=billed, actor=console(getpass.getuser()), now=SystemClock().now_ms()
+                connection, text, billed=billed, actor=console(operator()), now=SystemClock().now_ms()
             )
     except ValueError as error:
         raise SettingsError(f"{file.name}: {error}") from error

@@ -129,6 +129,7 @@ def _imports() -> None:
         sa.ForeignKeyConstraint(["batch_id"], ["import_batch.id"]),
         sa.PrimaryKeyConstraint("batch_id", "line"),
     )
+    op.create_index("ix_import_row_batch_id_meter_at", "import_row", ["batch_id", "meter", "at"])
 
 
 def _decisions() -> None:
@@ -147,7 +148,7 @@ def _decisions() -> None:
 
 
 def downgrade() -> None:
-    for table in (
+    for name in (
         "quarantine_decision",
         "import_row",
         "import_batch",
@@ -155,6 +156,6 @@ def downgrade() -> None:
         "occupancy",
         "book_entry",
     ):
-        op.drop_table(table)
+        op.drop_table(name)
     with op.batch_alter_table("installation") as table:
         table.drop_column("kind")
