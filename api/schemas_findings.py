@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from api.parameters import Moment, clean
 from api.schemas import Answer, At, NextCursor
@@ -15,7 +16,16 @@ from registry.maintenance import Scope
 MOST_AT_ONCE = 500
 Note = Annotated[str, Field(max_length=1000, description="Why; it stays in the history."), AfterValidator(clean)]
 Said = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(clean)]
-Until = Annotated[Moment, Field(description="When it ends by itself; needed.")]
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise PydanticCustomError("moment", "must be a time with offset such as 2026-03-01T00:00:00Z, as text")
+    return value
+
+
+When = Annotated[Moment, BeforeValidator(_text)]
+Until = Annotated[When, Field(description="When it ends by itself; needed.")]
 
 
 class FindingOut(Answer):
@@ -134,7 +144,7 @@ class WindowIn(Body):
     target: Annotated[str, Field(min_length=1, max_length=100, examples=["gw-1"]), AfterValidator(clean)] = Field(
         description='A meter, "gateway/bus", a gateway or a district, as scope says.'
     )
-    from_: Moment | None = Field(None, alias="from", description="When it begins; now when left out.")
+    from_: When | None = Field(None, alias="from", description="When it begins; now when left out.")
     to: Until
     reason: Said
 

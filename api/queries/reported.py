@@ -11,14 +11,19 @@ from sqlalchemy.engine import Connection
 from api.metrics import PREFIX, Sample, is_name, parse_labels
 from api.queries.gateways import list_gateways
 from api.schemas import GatewaySummary
+from registry.findings_rate import alarm_rate
+from registry.findings_settings import AlarmSettings
 from registry.models import Counter, GatewayStatus, Latest, Meter
 
 _COUNTED: Final = ("produced", "committed", "stored", "duplicates", "quarantined", "events", "gone")
 _LEVELS: Final = ("waiting", "missing", "meters")
 _MAX_COUNTERS: Final = 50
+_ALARMS: Final = AlarmSettings()
 
 
-def samples(connection: Connection, *, now_ms: int, stale_s: float) -> Iterator[Sample]:
+def samples(
+    connection: Connection, *, now_ms: int, stale_s: float, alarms: AlarmSettings = _ALARMS
+) -> Iterator[Sample]:
     """Yield every figure: counters of services, ledgers and health of gateways, and how many meters there are."""
     yield from _services(connection, now_ms)
     cursor = None
@@ -35,6 +40,7 @@ def samples(connection: Connection, *, now_ms: int, stale_s: float) -> Iterator[
     )
     read = connection.execute(sa.select(sa.func.count()).select_from(Latest)).scalar_one()
     yield Sample("registry_meters_ever_read", (), read)
+    yield from _alarms(connection, now_ms, alarms)
 
 
 def _services(connection: Connection, now_ms: int) -> Iterator[Sample]:
@@ -57,6 +63,17 @@ def _services(connection: Connection, now_ms: int) -> Iterator[Sample]:
     for service, updated_at in newest.items():
         yield Sample("service_report_age_seconds", (("service", service),), max(0, now_ms - updated_at) / 1000)
     yield Sample("api_reported_figures_ignored", (), ignored)
+
+
+def _alarms(connection: Connection, now_ms: int, settings: AlarmSettings) -> Iterator[Sample]:
+    """How many alarms people get, beside the limits that they can manage."""
+    rate = alarm_rate(connection, now_ms, settings)
+    yield Sample("alarms_per_10min", (), rate.now)
+    yield Sample("alarm_flood", (), float(rate.flood))
+    yield Sample("alarms_per_10min_manageable", (), settings.rate_manageable)
+    yield Sample("alarms_per_10min_flood", (), settings.flood_begins)
+    for state, count in sorted(rate.states.items()):
+        yield Sample("alarms", (("state", state),), count)
 
 
 def _ledger(gateway: GatewaySummary) -> Iterator[Sample]:

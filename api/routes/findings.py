@@ -34,6 +34,7 @@ from api.schemas_findings import (
     OneOfMany,
     UntilIn,
 )
+from metering.clock import rfc3339
 from registry import findings_actions
 from registry.alarm_states import AlarmEvent, AlarmState, TransitionError
 from registry.findings_actions import StaleFindingError, UnknownFindingError
@@ -51,7 +52,7 @@ _CSV: Final = tuple(name for name in FindingOut.model_fields)
 class FindingsQuery(PageQuery):
     """Filters; several must all hold."""
 
-    state: AlarmState | None = None
+    state: Literal["NORM", "UNACK", "ACKED", "RTNUN", "SHLVD", "DSUPR", "OOSRV"] | None = None
     kind: Word | None = Field(None, examples=["leak"])
     priority: Priority | None = None
     severity: Severity | None = None
@@ -73,7 +74,7 @@ class FindingsQuery(PageQuery):
     def filters(self) -> Filters:
         """The same for the query."""
         return Filters(
-            state=self.state.value if self.state else None,
+            state=self.state,
             kind=self.kind,
             priority=self.priority,
             severity=self.severity,
@@ -264,9 +265,9 @@ def _one_of_many(house: House, caller: Actor, number: int, note: str, connection
 def _check_until(house: House, until: int, longest_h: float) -> None:
     left_ms = until - house.clock.now_ms()
     if left_ms <= 0:
-        raise invalid("until", until, "must lie in the future", place="body")
+        raise invalid("until", rfc3339(until), "must lie in the future", place="body")
     if left_ms > longest_h * 3_600_000:
-        raise invalid("until", until, f"may lie at most {longest_h:g} h ahead", place="body")
+        raise invalid("until", rfc3339(until), f"may lie at most {longest_h:g} h ahead", place="body")
 
 
 async def _act(

@@ -18,6 +18,7 @@ from api.queries import findings
 from api.replies import reply
 from api.routes.documented import answers
 from api.schemas_findings import WindowIn, WindowOut, WindowPage
+from metering.clock import rfc3339
 from registry import maintenance_book
 from registry.maintenance_book import StaleWindowError, UnknownWindowError, WindowError
 
@@ -74,7 +75,7 @@ async def create_window(
             "target", body.target, f"there is no {body.scope} {shown(body.target)!r}", place="body"
         ) from error
     except WindowError as error:
-        raise invalid("to", body.to, str(error), place="body") from error
+        raise invalid("to", rfc3339(body.to), str(error), place="body") from error
     answer = with_etag(reply(request, made, cached=False), made.version)
     answer.status_code = 201
     answer.headers["location"] = f"/api/v1/maintenance-windows/{made.id}"

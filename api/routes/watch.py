@@ -62,7 +62,9 @@ async def metrics(house: InHouse, query: Annotated[Nothing, Query()]) -> Respons
     """The API's own figures, and what ingest and the gateways report; without a registry only the former."""
     now_ms, stale_s = house.clock.now_ms(), house.settings.gateway_stale_s
     try:
-        found = await house.read(lambda c: list(reported.samples(c, now_ms=now_ms, stale_s=stale_s)))
+        found = await house.read(
+            lambda c: list(reported.samples(c, now_ms=now_ms, stale_s=stale_s, alarms=house.alarms))
+        )
         up = Sample("api_registry_up", (), 1.0)
     except (RegistryError, SQLAlchemyError):
         found, up = [], Sample("api_registry_up", (), 0.0)

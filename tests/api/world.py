@@ -24,6 +24,7 @@ from registry import keys, ledger, users
 from registry.books import import_meters
 from registry.database import Database
 from registry.roles import Role, console
+from tests.api import findings_world
 
 T0 = 1_772_323_200_000  # 2026-03-01T00:00:00Z
 HOUR = 3_600_000
@@ -174,6 +175,7 @@ def fill(database: Database) -> None:
         }
         ledger.save_counters(connection, "ingest-1", counters, now - 1000)
         say_ready(connection, now - 1000)
+        findings_world.fill(connection, now)
 
 
 def say_ready(connection: Connection, at_ms: int, instance: str = "ingest-1", **problems: str) -> None:
