@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ingest import ledger
+from ingest.alarms import Alarms
 from ingest.batch import Batch, Older, Origin, Placed
 from ingest.decoding import MAX_PAYLOAD, BadRow, BrokenMessageError, Decoded, decode
 from ingest.meters import MeterState, MeterTable
@@ -46,6 +47,7 @@ class Checker:
         self.meters = meters
         self.limits = limits
         self.counters = counters
+        self.alarms = Alarms(counters)
         self.estimates = estimates
         self.max_message_bytes = max_message_bytes
         self.positions: dict[tuple[str, str], Position] = {}
@@ -124,7 +126,9 @@ class Checker:
             self._suspicious(batch, "", delivery, "topic", error.message)
             return None
         if delivery.retain:
-            self._suspicious(batch, gateway, delivery, "retained", "a retained message is no delivery of an outbox")
+            self._suspicious(
+                batch, gateway, delivery, "retained", f"retained on {delivery.topic}: no delivery of an outbox"
+            )
             return None
         return gateway
 
@@ -137,17 +141,20 @@ class Checker:
             self.counters["messages_total", 'result="refused"'] += 1
             return
         if decoded.up.gateway != gateway:
-            text = f"a message of {decoded.up.gateway!r} on the topic of {gateway!r}"
+            text = f"a message of {decoded.up.gateway!r} on {delivery.topic}, the topic of {gateway!r}"
             self._suspicious(batch, gateway, delivery, "foreign_gateway", text)
             return
         self.counters["messages_total", 'result="ok"' if decoded.canonical else 'result="unusual"'] += 1
         self._check_rows(batch, batch.origin(gateway, decoded.up.epoch, self.positions), decoded)
 
     def _suspicious(self, batch: Batch, gateway: str, delivery: Delivery, cause: str, text: str) -> None:
-        """Refuse a message without an answer: whoever sent it, the gateway of this topic did not."""
+        """Refuse a message without an answer: whoever sent it, the gateway of this topic did not.
+
+        Nothing of it was acknowledged, so that raw bytes beyond the first ones of an hour need not be kept.
+        """
         self.counters["messages_total", 'result="suspicious"'] += 1
-        self._quarantine(batch, gateway, delivery.payload, f"message_{cause}", text)
-        self._security(batch, gateway, cause, text, payload_digest(delivery.payload))
+        if self._security(batch, gateway, cause, text, payload_digest(delivery.payload)):
+            self._quarantine(batch, gateway, delivery.payload, f"message_{cause}", text)
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
@@ -339,9 +346,12 @@ class Checker:
     def _foreign(self, batch: Batch, gateway: str, meter: str) -> None:
         self._security(batch, gateway, "foreign_meter", f"{gateway} speaks for meter {meter!r} of another", meter)
 
-    def _security(self, batch: Batch, gateway: str, cause: str, text: str, key: str = "") -> None:
-        self.counters["security_total", f'cause="{cause}"'] += 1
-        batch.events.append(own_event("security", cause, text, batch.now, gateway=gateway, key=key))
+    def _security(self, batch: Batch, gateway: str, cause: str, text: str, key: str = "") -> bool:
+        """Note a security event; False when it is one of too many, and only counted."""
+        row = self.alarms.event(gateway, cause, text, batch.now, key)
+        if row is not None:
+            batch.events.append(row)
+        return row is not None
 
 
 def _merge(held: Reading, new: Reading) -> tuple[Reading | None, str]:

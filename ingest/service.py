@@ -88,7 +88,14 @@ class IngestService:
             max_message_bytes=settings.max_message_kb * 1024,
             holding=self._keeper.holding if self._keeper else Holding(settings.parts or range(PARTS)),
         )
-        self._watch = GatewayWatch(lambda: self.pipeline.meters.gateways, self.pipeline.greet, self.pipeline.counters)
+        self._alarms = self.pipeline.checker.alarms
+        self._watch = GatewayWatch(
+            lambda: self.pipeline.meters.gateways,
+            self.pipeline.greet,
+            self.pipeline.counters,
+            self._alarms,
+            clock.now_ms,
+        )
         self._reporter = Worker("report")
         self._started = False
 
@@ -147,22 +154,25 @@ class IngestService:
     async def _report(self) -> None:
         """Tell the registry, for the API's pages: counters, readiness, and what gateways said of themselves."""
         while True:
-            rows = self._watch.take()
+            rows, alarms = self._watch.take(), self._alarms.take(self._clock.now_ms())
             try:
-                await self._reporter.run(partial(self._save_report, rows, self.counters(), self.problems()))
+                await self._reporter.run(partial(self._save_report, rows, alarms, self.counters(), self.problems()))
             except (RegistryError, DBAPIError):
                 self._watch.put_back(rows)  # the pipeline says that the registry is away
+                self._alarms.put_back(alarms)
             await self._clock.sleep(self.settings.report_s)
 
     def _save_report(
         self,
         rows: Sequence[books.StatusRow],
+        alarms: Sequence[books.EventRow],
         counters: Mapping[str | tuple[str, str], float],
         problems: dict[str, str],
     ) -> None:
         now = self._clock.now_ms()
         with self._database.begin() as connection:
             books.save_gateway_status(connection, rows)
+            books.add_events(connection, alarms)
             books.save_counters(connection, self.settings.instance, counters, now)
             ready = json.dumps({"at": now, "problems": problems})
             books.set_state(connection, READY_KEY + self.settings.instance, ready)

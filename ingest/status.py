@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ingest.alarms import Alarms
 from metering.errors import MessageError
 from metering.messages import decode_health, decode_state, gateway_of
 from metering.mqtt import Delivery
@@ -26,10 +27,15 @@ class GatewayWatch:
         known: Callable[[], Collection[str]],
         on_birth: Callable[[str, str], None],
         counters: Counter[tuple[str, str]],
+        alarms: Alarms | None = None,
+        now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
+        """alarms: is told of whoever speaks for another, at `now_ms` [ms UTC]."""
         self._known = known
         self._on_birth = on_birth
         self._counters = counters
+        self._alarms = alarms or Alarms(Counter())
+        self._now_ms = now_ms
         self._rows: dict[str, StatusRow] = {}
 
     def hear(self, delivery: Delivery) -> None:
@@ -41,8 +47,10 @@ class GatewayWatch:
         except MessageError:
             self._counters["status_total", 'result="broken"'] += 1
             return
-        if said.pop("gateway") != gateway or gateway not in self._known():
+        claimed = str(said.pop("gateway"))
+        if claimed != gateway or gateway not in self._known():
             self._counters["status_total", 'result="foreign"'] += 1
+            self._tell(gateway, claimed, delivery.topic)
             return
         self._counters["status_total", 'result="ok"'] += 1
         epoch = said.pop("epoch")
@@ -60,6 +68,14 @@ class GatewayWatch:
         for row in rows:
             since = self._rows.get(row.gateway)
             self._rows[row.gateway] = row if since is None else replace(row, **_said(since))
+
+    def _tell(self, gateway: str, claimed: str, topic: str) -> None:
+        now = self._now_ms()
+        if claimed != gateway:
+            text = f"{topic} says that it is {claimed[:48]!r}"
+            self._alarms.hold(gateway, "foreign_gateway", text, now, f"{claimed} {topic}")
+        else:
+            self._alarms.hold(gateway, "unknown_gateway", "the registry does not know this gateway", now)
 
     def _state(self, payload: bytes) -> dict[str, Any]:
         state = decode_state(payload)
