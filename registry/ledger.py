@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from metering.messages import OFFICE
+from registry import outages
 from registry.models import (
     Closing,
     Counter,
@@ -250,6 +251,7 @@ def save_gateway_status(connection: Connection, rows: Iterable[StatusRow]) -> No
         ).mappings()
         before = dict(known.first() or {"online": False, "state_at": None, "health_at": None, "health": {}})
         said = {name: value for name, value in _plain(row).items() if value is not None}
+        outages.note(connection, before, before | said)
         upsert(connection, GatewayStatus, [before | said], ("gateway",), replace=True)
 
 
