@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -25,6 +25,22 @@ class Credential:
 
     username: str
     password: str = field(repr=False)
+
+
+class TlsContext(ssl.SSLContext):
+    """Remembers the socket that it wrapped last, because paho leaves it open when the handshake fails."""
+
+    wrapped: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        """As `ssl.SSLContext.wrap_socket`."""
+        self.wrapped = super().wrap_socket(*arguments, **options)
+        return self.wrapped
+
+    def close_failed(self) -> None:
+        """Close the socket of a handshake that failed."""
+        if self.wrapped is not None:
+            self.wrapped.close()
 
 
 class BrokerSettings(SettingsModel):
@@ -68,14 +84,14 @@ class BrokerSettings(SettingsModel):
             return Credential(self.username, self.password.get_secret_value())
         return read_credential(self.credential_file)
 
-    def tls_context(self) -> ssl.SSLContext | None:
+    def tls_context(self) -> TlsContext | None:
         """Return how to encrypt, None without TLS. The broker's name is checked; TLS 1.2 or newer.
 
         Raises: BrokerError that names the file.
         """
         if self.tls_ca is None:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the name and the chain
+        context = TlsContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the name and the chain
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         _load("tls_ca", self.tls_ca, lambda: context.load_verify_locations(str(self.tls_ca)))
         if self.tls_cert is not None and self.tls_key is not None:
@@ -115,7 +131,7 @@ _EXPIRED, _NOT_YET = 10, 9
 _STRANGERS: Final = frozenset({2, 18, 19, 20, 21})
 
 
-def tls_words(error: ssl.SSLError, host: str) -> str:
+def tls_words(error: OSError, host: str) -> str:
     """Say what is wrong with a TLS connection to a broker, and which file mends it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         code = error.verify_code
@@ -131,6 +147,13 @@ def tls_words(error: ssl.SSLError, host: str) -> str:
         if code in _STRANGERS:
             return "the broker's certificate was signed by an authority that tls_ca does not hold: correct tls_ca"
         return f"the broker's certificate is refused: {error.verify_message}"
+    if isinstance(error, ConnectionResetError | ssl.SSLEOFError):
+        return (
+            "the broker hung up while we encrypted: does it speak TLS on this port (correct port, or remove tls_ca), "
+            "or does it ask for our certificate (tls_cert)?"
+        )
+    if not isinstance(error, ssl.SSLError):
+        return f"cannot connect to the broker: {error}"
     if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
         return "the broker does not speak TLS on this port: correct port, or remove tls_ca"
     if error.reason in ("TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL"):

@@ -30,7 +30,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from metering.broker_settings import BrokerSettings, Credential, tls_words
+from metering.broker_settings import BrokerSettings, Credential, TlsContext, tls_words
 from metering.clock import Clock
 from metering.errors import BrokerError
 
@@ -276,6 +276,7 @@ class _Link:
         self.no_such_protocol = False
         self.login = Credential("", "")
         self.login_refused = False
+        self._context: TlsContext | None = None
         self._sent: dict[int, asyncio.Future[None]] = {}
         self._unacknowledged: deque[Delivery] = deque()
         self._misc: asyncio.Task[None] | None = None
@@ -292,11 +293,12 @@ class _Link:
             await self._subscribe()
         except TimeoutError:
             raise BrokerError("the broker does not answer", port=self._session._port()) from None
-        except ssl.SSLError as error:
-            words = tls_words(error, self._session.settings.host)
-            raise BrokerError(words, port=self._session._port()) from error
         except OSError as error:
-            raise BrokerError(f"cannot connect to the broker: {error}", port=self._session._port()) from error
+            words = f"cannot connect to the broker: {error}"
+            if self._context is not None:
+                self._context.close_failed()
+                words = tls_words(error, self._session.settings.host)
+            raise BrokerError(words, port=self._session._port()) from error
 
     def close(self) -> None:
         """End the connection; what waits for PUBACK fails."""
@@ -361,9 +363,9 @@ class _Link:
         self.login = self._session._login()
         if self.login.username:
             self._client.username_pw_set(self.login.username, self.login.password or None)
-        context = self._session.settings.tls_context()
-        if context is not None:
-            self._client.tls_set_context(context)
+        self._context = self._session.settings.tls_context()
+        if self._context is not None:
+            self._client.tls_set_context(self._context)
 
     async def _connect(self) -> None:
         s = self._session
