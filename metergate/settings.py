@@ -21,6 +21,7 @@ from metergate.logs import LogSettings
 from metergate.office_settings import OfficeSettings
 from metering.mqtt import BrokerSettings
 from metering.settings import SettingsModel, load, parse
+from registry.findings_settings import AlarmSettings
 from registry.settings import AccessSettings, AuditSettings
 
 
@@ -46,6 +47,7 @@ class Settings(SettingsModel):
     gateway: GatewaySettings = GatewaySettings()
     ingest: IngestSettings = IngestSettings()
     anomaly: AnomalySettings = AnomalySettings()
+    alarms: AlarmSettings = AlarmSettings()
     office: OfficeSettings = OfficeSettings()
     commands: CommandSettings = CommandSettings()
     api: ApiSettings = ApiSettings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Final, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from metering.settings import SettingsModel, nearest
 from registry.findings_words import Priority
@@ -57,6 +57,12 @@ class AlarmSettings(SettingsModel):
             if priority not in _WORDS:
                 raise ValueError(f"{pair!r}: allowed: {', '.join(_WORDS)}; {nearest(priority, list(_WORDS))}")
         return pairs
+
+    @model_validator(mode="after")
+    def _in_order(self) -> AlarmSettings:
+        if self.flood_ends > self.flood_begins:
+            raise ValueError("flood_ends must not be above flood_begins")
+        return self
 
     @cached_property
     def _by_kind(self) -> dict[str, str]:

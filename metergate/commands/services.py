@@ -63,6 +63,7 @@ def api(config: ConfigOption = None) -> None:
                     on_ready=lambda _: notifier.ready(),
                     access=settings.access,
                     command_office=command_office,
+                    alarms=settings.alarms,
                     audit=settings.audit,
                 ),
                 notifier,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -209,6 +211,26 @@ def test_of_two_who_acknowledge_one_wins(database: Database) -> None:
 
 
 WANG_EVERYWHERE = replace(WANG, areas=None)
+
+
+def test_two_at_the_same_moment_are_told_apart(database: Database) -> None:
+    put(database, *(replace(LEAK, key=f"k{i}") for i in range(5)))
+    start = threading.Barrier(2)
+
+    def hurry(actor: Actor) -> list[str]:
+        start.wait(timeout=60)
+        done: list[str] = []
+        for number in range(1, 6):
+            try:
+                done.append(act(database, AlarmEvent.ACKNOWLEDGE, actor, number=number, version=1).sort)
+            except findings_actions.StaleFindingError:
+                done.append("stale")
+        return done
+
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(hurry, (LI, WANG_EVERYWHERE)))
+    assert [sorted(pair) for pair in zip(*both, strict=True)] == [["acknowledged", "stale"]] * 5
+    assert [len(history(database, number)) for number in range(1, 6)] == [2] * 5
 
 
 def test_other_districts_do_not_exist_for_an_operator(database: Database) -> None:
