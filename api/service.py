@@ -27,7 +27,7 @@ from api.dispatch import Dispatcher
 from api.guard import ConnectionGuard, GuardedProtocol
 from api.metrics import ApiMetrics
 from api.settings import NEEDS_TLS, ApiSettings
-from api.tls import HANDSHAKE_S, Certificate, certificate, follow
+from api.tls import Certificate, certificate, follow
 from metering.clock import Clock
 from metering.errors import SettingsError
 from metering.store import ReadingStore
@@ -167,7 +167,7 @@ class _Server(uvicorn.Server):
                 sock=listener,
                 backlog=_BACKLOG,
                 ssl=self._secured.context,
-                ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_handshake_timeout=self._secured.handshake_s,
             )
             for listener in sockets or []
         ]

@@ -27,9 +27,9 @@ _log = structlog.get_logger("api")
 class Certificate:
     """The API's certificate as a TLS context that follows its files."""
 
-    def __init__(self, cert: Path, key: Path) -> None:
+    def __init__(self, cert: Path, key: Path, handshake_s: float = HANDSHAKE_S) -> None:
         """Raises: SettingsError that names the file."""
-        self.cert, self.key = cert, key
+        self.cert, self.key, self.handshake_s = cert, key, handshake_s
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -75,7 +75,7 @@ def certificate(settings: ApiSettings) -> Certificate | None:
     """Return the API's certificate, None without TLS. Raises: SettingsError."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    return Certificate(settings.tls_cert, settings.tls_key)
+    return Certificate(settings.tls_cert, settings.tls_key, min(HANDSHAKE_S, settings.header_timeout_s))
 
 
 async def follow(found: Certificate, clock: Clock) -> None:
