@@ -27,6 +27,12 @@ from registry.roles import Actor
 GENESIS: Final = "0" * 64
 _COLUMNS: Final = ("number", "at", "actor", "action", "object_kind", "object_id", "detail", "address", "previous")
 
+_ROWS: sa.Table = AuditRecord.__table__  # type: ignore[assignment]  # SQLAlchemy calls it a FromClause
+_HEAD: sa.Table = AuditHead.__table__  # type: ignore[assignment]  # as above
+_INSERT: Final = sa.insert(_ROWS)  # made once: each costs as much to make as to run
+_LOCK: Final = sa.select(_HEAD.c.number, _HEAD.c.hash).with_for_update()
+_MOVE: Final = sa.update(_HEAD).values(number=sa.bindparam("to_number"), hash=sa.bindparam("to_hash"))
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -66,8 +72,8 @@ def append(
         "previous": head.hash,
     }
     row["hash"] = row_hash(row)
-    connection.execute(sa.insert(AuditRecord).values(row))
-    connection.execute(sa.update(AuditHead).values(number=row["number"], hash=row["hash"]))
+    connection.execute(_INSERT, row)
+    connection.execute(_MOVE, {"to_number": row["number"], "to_hash": row["hash"]})
     return int(row["number"])
 
 
@@ -77,7 +83,7 @@ def lock(connection: Connection) -> Head:
     Whoever decides from what he read (is this the last administrator?) and writes an audit row takes it first.
     Raises: RegistryError when the head row is gone.
     """
-    row = connection.execute(sa.select(AuditHead.number, AuditHead.hash).with_for_update()).one_or_none()
+    row = connection.execute(_LOCK).one_or_none()
     if row is None:
         raise RegistryError("the audit's head row is missing; nothing can be changed; see: metergate audit verify")
     return Head(row.number, row.hash)

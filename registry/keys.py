@@ -35,6 +35,8 @@ _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _ID: Final = re.compile(r"mg_[a-z2-7]{8}")
 _FORM: Final = re.compile(rf"({_ID.pattern})_[A-Za-z0-9_-]{{43}}")
 
+_FIND: Final = sa.select(ApiKey.__table__).where(ApiKey.id == sa.bindparam("key"))  # made once: every request asks it
+
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
@@ -147,7 +149,7 @@ def find(connection: Connection, key_text: str, at: int, *, address: str = "") -
     form = _FORM.fullmatch(key_text)
     if form is None:
         return None
-    row = connection.execute(sa.select(ApiKey.__table__).where(ApiKey.id == form[1])).one_or_none()
+    row = connection.execute(_FIND, {"key": form[1]}).one_or_none()
     if row is None or not hmac.compare_digest(row.hash, _digest(key_text)):
         return None
     facts = _facts(row, address)

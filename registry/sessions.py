@@ -32,6 +32,14 @@ from registry.settings import AccessSettings
 TOUCH_MS: Final = 60_000
 _LONGEST_TOKEN: Final = 64
 
+_FIND: Final = (  # made once: every request asks it
+    sa.select(Session.id, Session.user_id, Session.csrf, Session.created_at, Session.seen_at, Session.expires_at)
+    .add_columns(User.name, User.display_name, User.roles, User.ranks, User.areas, User.one_time)
+    .add_columns(User.one_time_until, User.totp_secret, User.version)
+    .join(User, User.id == Session.user_id)
+    .where(Session.id == sa.bindparam("token"), User.enabled)
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
@@ -127,11 +135,7 @@ def find(connection: Connection, token: str, at: int, *, address: str = "") -> S
     """Return the session of a token; None when it is unknown or over, or its user is disabled. Writes nothing."""
     if not token or len(token) > _LONGEST_TOKEN:
         return None
-    columns = (Session.id, Session.user_id, Session.csrf, Session.created_at, Session.seen_at, Session.expires_at)
-    about = (User.name, User.display_name, User.roles, User.ranks, User.areas, User.one_time, User.one_time_until)
-    wanted = sa.select(*columns, *about, User.totp_secret, User.version)
-    wanted = wanted.join(User, User.id == Session.user_id).where(Session.id == digest(token), User.enabled)
-    row = connection.execute(wanted).one_or_none()
+    row = connection.execute(_FIND, {"token": digest(token)}).one_or_none()
     if row is None or row.expires_at <= at or (row.one_time and (row.one_time_until or 0) <= at):
         return None
     roles, ranks = frozenset(map(Role, row.roles)), frozenset(map(Rank, row.ranks))
