@@ -200,7 +200,8 @@ def totals_of(
             statement = statement.where(table.c[column] == wanted)
     if close_id is not None:
         statement = statement.where(table.c.close_id == close_id)
-    return (dict(row) for row in connection.execution_options(yield_per=2000).execute(statement).mappings())
+    rows = connection.execute(statement, execution_options={"yield_per": 2000}).mappings()
+    return (dict(row) for row in rows)
 
 
 def lines_of(connection: Connection, period: str, points: Sequence[str]) -> dict[str, list[dict[str, Any]]]:

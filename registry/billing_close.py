@@ -34,7 +34,7 @@ def _digests(
     connection: Connection, period: str, scope: Mapping[str, str], close_id: int | None
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
     block: list[Mapping[str, Any]] = []
-    for row in [*totals_of(connection, period, scope, close_id=close_id)]:
+    for row in totals_of(connection, period, scope, close_id=close_id):
         block.append(row)
         if len(block) == _BLOCK:
             yield from _digested(connection, period, block)
@@ -63,11 +63,15 @@ def freeze(
 
     Raises: RegistryError when there is nothing to close. Who may and whether, `api.billing.close` decides.
     """
-    rows = [(row, code) for row, code in _digests(connection, period, scope, None) if row["close_id"] is None]
+    rows = [
+        (row["id"], code, row["state"])
+        for row, code in _digests(connection, period, scope, None)
+        if row["close_id"] is None
+    ]
     if not rows:
         raise RegistryError(f"period {period} has no open total in this scope")
-    whole = hashlib.sha256("".join(code for _, code in rows).encode()).hexdigest()
-    states = [row["state"] for row, _ in rows]
+    whole = hashlib.sha256("".join(code for _, code, _ in rows).encode()).hexdigest()
+    states = [state for _, _, state in rows]
     close = {
         "period": period,
         **{name: scope.get(name, "") for name in ("customer_class", "medium", "district")},
@@ -87,7 +91,7 @@ def freeze(
         sa.update(BillingTotal)
         .where(table.c.id == sa.bindparam("key"))
         .values(close_id=close["id"], digest=sa.bindparam("code"), version=version),
-        [{"key": row["id"], "code": code} for row, code in rows],
+        [{"key": key, "code": code} for key, code, _ in rows],
     )
     after = {name: close[name] for name in ("period", "totals", "open_missing", "open_doubtful", "hash")}
     audit.append(connection, actor, "period.close", "billing_close", close["id"], at=now, after=after, note=note)
