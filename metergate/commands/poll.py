@@ -76,7 +76,11 @@ def _from_plan(path: Path, meter: str, profiles: dict[str, Profile]) -> PlannedM
 
 def _ad_hoc(bus: BusFile, unit: int, address: str, profile: Profile, profiles: dict[str, Profile]) -> PlannedMeter:
     where = address or str(unit)
-    text = [f'gateway = "poll"\n[[bus]]\n{_toml(bus)}\n[[meter]]', f'meter = "{bus.place}/{where}"', 'bus = "bus"']
+    text = [
+        f'gateway = "poll"\n[[bus]]\n{_toml(bus)}\n[[meter]]',
+        f'meter = "{f"{bus.place}/{where}"[-64:]}"',
+        'bus = "bus"',
+    ]
     text += [f'profile = "{profile.id}"', f"unit = {unit}" if profile.is_modbus else f'address = "{address}"']
     return parse_plan("\n".join(text), profiles, name="the command line").meters[0]
 

@@ -1,4 +1,4 @@
-"""From the office to the meter and back: read-now, set-clock and a plan go through API, broker, gateway and ingest."""
+"""From the office to the meter and back: read-now, set-clock and a plan, by API, broker, gateway and ingest."""
 
 from __future__ import annotations
 
