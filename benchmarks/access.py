@@ -4,8 +4,8 @@
 
 One line each: a check of a password with the parameters of the settings, finding the session or key of a request
 (with its transaction, as the API does when nothing is remembered), a small change with and without its audit row,
-each in a transaction of its own, and the check of a whole chain. PostgreSQL is one of its own on loopback, with fsync off:
-its rows tell of the program, not of a disk.
+each in a transaction of its own, and the check of a whole chain. PostgreSQL is one of its own on loopback, with
+fsync off: its rows tell of the program, not of a disk.
 """
 
 from __future__ import annotations
