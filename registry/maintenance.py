@@ -20,6 +20,8 @@ from registry.findings_words import Change, Sort
 from registry.models_findings import MaintenanceWindow
 
 Scope = Literal["meter", "bus", "gateway", "district"]
+ORPHAN_MS: Final = 300_000
+"""How long a parent must be over before its children are let go without a word of the rules."""
 WINDOW: Final = cast(sa.Table, MaintenanceWindow.__table__)
 
 
@@ -65,10 +67,13 @@ def take_out(case: Case, window: Window, now_ms: int) -> None:
 def expire(connection: Connection, now_ms: int) -> list[Change]:
     """Let everything happen that is due: shelvings and times out of service end, windows begin and end.
 
+    Also lets go of alarms whose parent has been over for minutes: nothing stays suppressed by what is gone.
+
     Must run in a writing transaction. On PostgreSQL rows that somebody else is changing wait for the next call.
     """
     found: list[tuple[Case, Sort]] = []
-    for due in (_ended_windows(connection, now_ms), _reached_ends(connection, now_ms)):
+    for look in (_ended_windows, _reached_ends, _orphans):
+        due = look(connection, now_ms)
         store.save(connection, [case for case, _ in due])
         found += due
     for window in active(connection, now_ms):
@@ -92,6 +97,21 @@ def _reached_ends(connection: Connection, now_ms: int) -> list[tuple[Case, Sort]
         case.step(AlarmEvent.EXPIRE, at=now_ms, who=RULES, note="its time is over")
         done.append((case, "returned" if out else "unshelved"))
     return done
+
+
+def _orphans(connection: Connection, now_ms: int) -> list[tuple[Case, Sort]]:
+    """Alarms still suppressed by a parent that has been over for a while; the rules should have said so."""
+    parent = FINDING.alias("parent")
+    over = sa.exists().where(
+        parent.c.key == FINDING.c.parent_key,
+        parent.c.active.is_(False),
+        sa.func.coalesce(parent.c.cleared_at, parent.c.withdrawn_at) <= now_ms - ORPHAN_MS,
+    )
+    cases = store.where(connection, sa.and_(FINDING.c.parent_key != "", FINDING.c.suppressed, over))
+    for case in cases:
+        case.step(AlarmEvent.RELEASE, at=now_ms, who=RULES, note=f"{case.values['parent_key']} is over"[:200])
+        case.put({"parent_key": ""})
+    return [(case, "released") for case in cases]
 
 
 def _begin(connection: Connection, window: Window, now_ms: int) -> list[Case]:

@@ -181,6 +181,15 @@ def test_children_are_suppressed_by_their_parent_and_return_by_themselves(databa
     assert told(put(database, stays)) == [("suppressed", "UNACK", "DSUPR")]
 
 
+def test_nothing_stays_suppressed_by_a_parent_that_is_gone(database: Database) -> None:
+    parent = replace(LEAK, key="outage:gateway:gw-1:1", kind="info_outage", severity="major")
+    put(database, parent, replace(LEAK, key="child", parent_key=parent.key))
+    put(database, replace(parent, cleared_at=9000, updated_at=9000), now=9000)
+    assert tick(database, 9000 + maintenance.ORPHAN_MS - 1) == []
+    assert told(tick(database, 9000 + maintenance.ORPHAN_MS)) == [("released", "DSUPR", "UNACK")]
+    assert tick(database, 10_000 + maintenance.ORPHAN_MS) == []
+
+
 def test_a_late_withdrawal_keeps_the_story_and_says_who_knew(database: Database) -> None:
     put(database, LEAK)
     act(database, AlarmEvent.ACKNOWLEDGE, note="sent Zhao")
