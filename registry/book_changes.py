@@ -28,6 +28,11 @@ from registry.models import Installation, Meter, UsagePoint
 from registry.models_books import BookEntry, Occupancy
 from registry.roles import Actor
 
+
+class BookError(RegistryError):
+    """A change that the books refuse, in words for the clerk; nothing was changed."""
+
+
 _TABLES: Final[dict[str, Any]] = {
     kind.__tablename__: kind.__table__ for kind in (Installation, Meter, Occupancy, UsagePoint)
 }
@@ -109,13 +114,13 @@ def undo(
 ) -> int:
     """Strike an entry out: put back what was before, as a new entry, and return its number.
 
-    Raises: RegistryError when there is no such entry, it is struck out already, or later entries stand on it.
+    Raises: BookError when there is no such entry, it is struck out already, or later entries stand on it.
     """
     row = _entry(connection, entry)
     if row["kind"] == "undo":
-        raise RegistryError(f"entry {entry} strikes another one out; record the change once more instead")
+        raise BookError(f"entry {entry} strikes another one out; record the change once more instead")
     if connection.execute(sa.select(BookEntry.id).where(BookEntry.undoes == entry)).first() is not None:
-        raise RegistryError(f"entry {entry} is struck out already")
+        raise BookError(f"entry {entry} is struck out already")
     effects: list[dict[str, Any]] = json.loads(row["effects"])
     with change(
         connection,
@@ -134,7 +139,7 @@ def undo(
         for effect in reversed(effects):
             _put_back(book, effect, entry)
         if not _together(connection, effects) <= before:
-            raise RegistryError(f"later records stand on entry {entry}; undo those first")
+            raise BookError(f"later records stand on entry {entry}; undo those first")
     return book.number
 
 
@@ -163,7 +168,7 @@ def _put_back(book: Book, effect: Mapping[str, Any], entry: int) -> None:
     table, key, after = _TABLES[effect["table"]], effect["id"], effect["after"]
     now = _row(book.connection, table, key)
     if now is None or any(now[name] != value for name, value in after.items()):
-        raise RegistryError(f"later records stand on entry {entry}; undo those first")
+        raise BookError(f"later records stand on entry {entry}; undo those first")
     here = table.c.id == key
     if effect["before"] is None:
         book.connection.execute(sa.delete(table).where(here))
@@ -191,14 +196,14 @@ def entries(
 
 
 def usage_point_of(connection: Connection, entry: int) -> str:
-    """Return the usage point that an entry speaks of. Raises: RegistryError."""
+    """Return the usage point that an entry speaks of. Raises: BookError."""
     return str(_entry(connection, entry)["usage_point_id"])
 
 
 def _entry(connection: Connection, entry: int) -> Any:
     row = connection.execute(sa.select(BookEntry.__table__).where(BookEntry.id == entry)).mappings().first()
     if row is None:
-        raise RegistryError(f"there is no entry {entry} in the books")
+        raise BookError(f"there is no entry {entry} in the books")
     return row
 
 
@@ -211,50 +216,50 @@ def _row(connection: Connection, table: Any, key: Any) -> dict[str, Any] | None:
 
 
 def usage_point_row(connection: Connection, usage_point: str) -> dict[str, Any]:
-    """Return a usage point. Raises: RegistryError."""
+    """Return a usage point. Raises: BookError."""
     row = _row(connection, UsagePoint.__table__, usage_point)
     if row is None:
-        raise RegistryError(f'no usage point "{usage_point}" in the books')
+        raise BookError(f'no usage point "{usage_point}" in the books')
     return row
 
 
 def meter_row(connection: Connection, meter: str) -> dict[str, Any]:
-    """Return a meter. Raises: RegistryError."""
+    """Return a meter. Raises: BookError."""
     row = _row(connection, Meter.__table__, meter)
     if row is None:
-        raise RegistryError(f'no meter "{meter}" in the books', meter=meter)
+        raise BookError(f'no meter "{meter}" in the books', meter=meter)
     return row
 
 
 def check_time(at: int, now: int) -> None:
-    """Raises: RegistryError for a moment that nobody can have seen."""
+    """Raises: BookError for a moment that nobody can have seen."""
     if not 0 < at <= now:
-        raise RegistryError(f"{rfc3339(max(0, at))} cannot be: a change is recorded after it happened")
+        raise BookError(f"{rfc3339(max(0, at))} cannot be: a change is recorded after it happened")
 
 
 def check_index(index: int | None, meter: Mapping[str, Any], what: str) -> None:
-    """Raises: RegistryError when the meter cannot show this index [10⁻⁶]; None (nobody read it) passes."""
+    """Raises: BookError when the meter cannot show this index [10⁻⁶]; None (nobody read it) passes."""
     if index is None:
         return
     digits = meter["index_digits"] or 12
     if not 0 <= index < 10**digits * MICRO:
         allowed = f"0 … below {10**digits}, it has {digits} digits before the point"
-        raise RegistryError(f"{what} {from_micro(index)}: meter {meter['id']} can show {allowed}")
+        raise BookError(f"{what} {from_micro(index)}: meter {meter['id']} can show {allowed}")
 
 
 def check_meter_is_free(connection: Connection, meter: str, at: int) -> None:
-    """Raises: RegistryError when the meter is at a usage point at `at` or later."""
+    """Raises: BookError when the meter is at a usage point at `at` or later."""
     stay = Installation.__table__
     taken = _first_after(connection, stay.c.meter_id == meter, at)
     if taken is not None:
-        raise RegistryError(f"meter {meter} is at usage point {taken['usage_point_id']} {_span(taken)}", meter=meter)
+        raise BookError(f"meter {meter} is at usage point {taken['usage_point_id']} {_span(taken)}", meter=meter)
 
 
 def check_place_is_free(connection: Connection, usage_point: str, at: int) -> None:
-    """Raises: RegistryError when the usage point has a meter at `at` or later."""
+    """Raises: BookError when the usage point has a meter at `at` or later."""
     taken = _first_after(connection, Installation.__table__.c.usage_point_id == usage_point, at)
     if taken is not None:
-        raise RegistryError(f"usage point {usage_point} has meter {taken['meter_id']} {_span(taken)}")
+        raise BookError(f"usage point {usage_point} has meter {taken['meter_id']} {_span(taken)}")
 
 
 def _first_after(connection: Connection, where: Any, at: int) -> Any:
@@ -272,13 +277,13 @@ def _span(stay: Mapping[str, Any]) -> str:
 def standing(connection: Connection, usage_point: str, meter: str, at: int) -> dict[str, Any]:
     """Return the installation of a meter that is at the usage point still, and since before `at`.
 
-    Raises: RegistryError.
+    Raises: BookError.
     """
     stay = Installation.__table__
     here = (stay.c.usage_point_id == usage_point, stay.c.meter_id == meter, stay.c.removed_at.is_(None))
     row = connection.execute(sa.select(stay).where(*here)).mappings().first()
     if row is None:
-        raise RegistryError(f"meter {meter} is not at usage point {usage_point}", meter=meter)
+        raise BookError(f"meter {meter} is not at usage point {usage_point}", meter=meter)
     if at <= row["installed_at"]:
-        raise RegistryError(f"meter {meter} came to {usage_point} on {rfc3339(row['installed_at'])}, not before")
+        raise BookError(f"meter {meter} came to {usage_point} on {rfc3339(row['installed_at'])}, not before")
     return dict(row)

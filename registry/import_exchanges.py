@@ -9,9 +9,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from metering.errors import RegistryError
 from metering.quantities import from_micro, to_micro
 from registry import audit, book_changes, imports, installations, tabular
+from registry.book_changes import BookError
 from registry.database import Database
 from registry.import_checks import step_of
 from registry.imports import Preview
@@ -73,15 +73,15 @@ def post_exchanges(
     leave_bad: bool = False,
     note: str = "",
 ) -> int:
-    """Record all exchanges of a batch, or none. Raises: RegistryError, naming the line that cannot be."""
+    """Record all exchanges of a batch, or none. Raises: BookError, naming the line that cannot be."""
     audit.lock(connection)
     imports.check_postable(connection, batch, "exchanges", accept_doubtful=accept_doubtful, leave_bad=leave_bad)
     count = 0
     for row in imports.problems(connection, batch, "ok", "doubt"):
         try:
             _do(connection, actor, row._mapping, now, batch)
-        except RegistryError as error:
-            raise RegistryError(f"line {row.line}: {error.message}") from error
+        except BookError as error:
+            raise BookError(f"line {row.line}: {error.message}") from error
         count += 1
     imports.decide(connection, actor, batch, "posted", now, after={"rows": count}, note=note)
     return count
@@ -90,14 +90,12 @@ def post_exchanges(
 def reverse_exchanges(connection: Connection, actor: Actor, batch: int, *, now: int, note: str = "") -> int:
     """Strike out all exchanges of a posted batch, the last one first; later records on one of them forbid it.
 
-    Raises: RegistryError; then none is struck out.
+    Raises: BookError; then none is struck out.
     """
     audit.lock(connection)
     row = imports.batch_row(connection, batch)
     if (row["kind"], row["state"]) != ("exchanges", "posted"):
-        raise RegistryError(
-            f"batch {batch} of {row['kind']} is {row['state']}: only posted exchanges can be reversed"
-        )
+        raise BookError(f"batch {batch} of {row['kind']} is {row['state']}: only posted exchanges can be reversed")
     undone = sa.select(BookEntry.undoes).where(BookEntry.undoes.is_not(None))
     entries = connection.execute(
         sa.select(BookEntry.id)
@@ -149,7 +147,7 @@ def _try(connection: Connection, actor: Actor, row: dict[str, Any], now: int) ->
         with connection.begin_nested():
             doubt = _doubt(connection, row)
             _do(connection, actor, row, now, row["batch_id"])
-    except RegistryError as error:
+    except BookError as error:
         row["verdict"], row["reason"], row["detail"] = "bad", "refused", error.message[:500]
     else:
         if doubt:

@@ -20,9 +20,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from metering.clock import parse_rfc3339
-from metering.errors import RegistryError
 from metering.quantities import QUANTITIES, to_micro
 from registry import audit, tabular
+from registry.book_changes import BookError
 from registry.database import Database
 from registry.import_checks import Limits, check_batch
 from registry.models import Installation, Meter, UsagePoint
@@ -84,13 +84,13 @@ def preview_readings(
 
 
 def open_batch(database: Database, actor: Actor, kind: Kind, file: Path, name: str, now: int) -> int:
-    """Begin a batch that nobody sees yet. Raises: RegistryError when the same file was posted and stands."""
+    """Begin a batch that nobody sees yet. Raises: BookError when the same file was posted and stands."""
     digest = tabular.digest_of(file)
     with database.begin() as connection:
         same = sa.select(ImportBatch.id).where(ImportBatch.digest == digest, ImportBatch.state == "posted")
         known = connection.execute(same).scalars().first()
         if known is not None:
-            raise RegistryError(f"this very file was posted as batch {known}")
+            raise BookError(f"this very file was posted as batch {known}")
         values = {"kind": kind, "file": name[:255], "digest": digest, "state": "staging", "made_at": now,
                   "made_by": actor.name[:80], "summary": {}}  # fmt: skip
         return int(connection.execute(sa.insert(ImportBatch).values(values).returning(ImportBatch.id)).scalar_one())
@@ -116,7 +116,7 @@ def close_preview(connection: Connection, batch: int, expected: int, delivered: 
 
 
 def preview_of(connection: Connection, batch: int) -> Preview:
-    """Return how a batch stands now. Raises: RegistryError."""
+    """Return how a batch stands now. Raises: BookError."""
     row = batch_row(connection, batch)
     count = sa.func.count()
     verdicts = sa.select(_ROW.c.verdict, count).where(_ROW.c.batch_id == batch).group_by(_ROW.c.verdict)
@@ -130,10 +130,10 @@ def preview_of(connection: Connection, batch: int) -> Preview:
 
 
 def batch_row(connection: Connection, batch: int) -> Any:
-    """Return a batch. Raises: RegistryError."""
+    """Return a batch. Raises: BookError."""
     row = connection.execute(sa.select(ImportBatch.__table__).where(ImportBatch.id == batch)).mappings().first()
     if row is None or row["state"] == "staging":
-        raise RegistryError(f"there is no import batch {batch}")
+        raise BookError(f"there is no import batch {batch}")
     return row
 
 
@@ -157,7 +157,7 @@ def problems(connection: Connection, batch: int, *verdicts: str) -> Iterator[Any
 def send_back(connection: Connection, actor: Actor, batch: int, meters: Sequence[str], *, now: int) -> int:
     """Have single meters read again: their rows are not posted. Return how many rows that were."""
     if batch_row(connection, batch)["state"] != "previewed":
-        raise RegistryError(f"batch {batch} is decided already")
+        raise BookError(f"batch {batch} is decided already")
     here = (_ROW.c.batch_id == batch, _ROW.c.meter.in_(list(meters)), _ROW.c.verdict.in_(("ok", "doubt")))
     done = connection.execute(sa.update(ImportRow).where(*here).values(verdict="reread"))
     after = {"meters": sorted(meters)[:100], "rows": done.rowcount}
@@ -177,7 +177,7 @@ def post_readings(
 ) -> int:
     """Put all rows of a previewed batch into the office's queue; when this transaction commits they are safe.
 
-    Return how many. Raises: RegistryError while doubtful rows are neither accepted nor sent back, or bad rows are not
+    Return how many. Raises: BookError while doubtful rows are neither accepted nor sent back, or bad rows are not
     knowingly left out.
     """
     audit.lock(connection)
@@ -208,18 +208,16 @@ def post_readings(
 def check_postable(
     connection: Connection, batch: int, kind: Kind, *, accept_doubtful: bool, leave_bad: bool
 ) -> Preview:
-    """Raises: RegistryError with what stands in the way."""
+    """Raises: BookError with what stands in the way."""
     preview = preview_of(connection, batch)
     if preview.kind != kind:
-        raise RegistryError(f"batch {batch} holds {preview.kind}, not {kind}")
+        raise BookError(f"batch {batch} holds {preview.kind}, not {kind}")
     if preview.state != "previewed":
-        raise RegistryError(f"batch {batch} is {preview.state} already")
+        raise BookError(f"batch {batch} is {preview.state} already")
     if preview.counts.get("doubt") and not accept_doubtful:
-        raise RegistryError(f"{preview.counts['doubt']} rows are doubtful: accept them, or send their meters back")
+        raise BookError(f"{preview.counts['doubt']} rows are doubtful: accept them, or send their meters back")
     if preview.counts.get("bad") and not leave_bad:
-        raise RegistryError(
-            f"{preview.counts['bad']} rows cannot be used: correct the file, or leave them out knowingly"
-        )
+        raise BookError(f"{preview.counts['bad']} rows cannot be used: correct the file, or leave them out knowingly")
     return preview
 
 
@@ -257,7 +255,7 @@ def _stage(
                 raise ValueError(f'read_at = "{cells["read_at"]}" is in the future')
             if not row["person"].isprintable() or not cells.get("note", "").isprintable():
                 raise ValueError("person or note holds a control character")
-        except (ValueError, RegistryError) as error:
+        except (ValueError, BookError) as error:
             row["verdict"], row["reason"], row["detail"] = "bad", "not_usable", str(error)[:500]
         yield row
 

@@ -3,7 +3,7 @@
 Each function is one entry of the books, checked against the history of meter and usage point, audited in the same
 transaction (`Database.begin`), and can be undone by `book_changes.undo`. Times [ms UTC]: `at` when it happened, `now`
 when it is recorded. Indexes [10⁻⁶] of the billed quantity; None: nobody read it, and billing will say so.
-All raise RegistryError with a sentence for the clerk; then nothing was changed.
+All raise BookError with a sentence for the clerk; then nothing was changed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Final, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from metering.errors import RegistryError
 from registry.book_changes import (
     Book,
+    BookError,
     change,
     check_index,
     check_meter_is_free,
@@ -42,7 +42,7 @@ def register_meter(
     if connection.execute(sa.select(Meter.id).where(Meter.id == meter)).first() is not None:
         return
     if not 1 <= len(meter) <= 64 or not meter.isprintable():
-        raise RegistryError("a meter's id has 1 to 64 characters and no control character")
+        raise BookError("a meter's id has 1 to 64 characters and no control character")
     model = meter_row(connection, like)
     facts = {name: model[name] for name in _KIND} | {
         "medium": model["medium"],
@@ -114,7 +114,7 @@ def exchange(
                 batch=batch, **said) as book:  # fmt: skip
         stay = standing(connection, usage_point, old_meter, at)
         if kind == "test_return" and stay["kind"] != "temporary":
-            raise RegistryError(f"meter {old_meter} is no test meter; record an exchange")
+            raise BookError(f"meter {old_meter} is no test meter; record an exchange")
         if new_meter != old_meter:
             check_meter_is_free(connection, new_meter, at)
         _take_out(book, stay, at, final_index)
@@ -166,7 +166,7 @@ def seal(
                 index=index) as book:  # fmt: skip
         standing(connection, usage_point, meter, at)
         if (facts["state"] == "sealed") != (wanted == "sealed"):
-            raise RegistryError(f"meter {meter} is {facts['state']}", meter=meter)
+            raise BookError(f"meter {meter} is {facts['state']}", meter=meter)
         book.update(Meter, meter, state=becomes)
     return book.number
 
@@ -178,14 +178,14 @@ def set_state(
     check_time(at, now)
     facts = meter_row(connection, meter)
     if facts["state"] == "sealed":
-        raise RegistryError(f"meter {meter} is sealed; open the seal first", meter=meter)
+        raise BookError(f"meter {meter} is sealed; open the seal first", meter=meter)
     stay = connection.execute(
         sa.select(Installation.usage_point_id).where(
             Installation.meter_id == meter, Installation.removed_at.is_(None)
         )
     ).scalar_one_or_none()
     if state in ("installed", "in_service") and stay is None:
-        raise RegistryError(f"meter {meter} is at no usage point; install it first", meter=meter)
+        raise BookError(f"meter {meter} is at no usage point; install it first", meter=meter)
     first = {"commissioned_at": at} if state == "in_service" and facts["commissioned_at"] is None else {}
     with change(connection, actor, "state", usage_point=stay or "", meter=meter, at=at, now=now, note=note,
                 state=state) as book:  # fmt: skip
@@ -222,7 +222,7 @@ def take_over(
 
 def _check_medium(place: Mapping[str, Any], meter: Mapping[str, Any]) -> None:
     if place["medium"] != meter["medium"]:
-        raise RegistryError(
+        raise BookError(
             f"usage point {place['id']} is for {place['medium']}, meter {meter['id']} is for {meter['medium']}"
         )
 

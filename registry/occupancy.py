@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from metering.clock import rfc3339
-from metering.errors import RegistryError
-from registry.book_changes import change, check_index, check_time, meter_row, usage_point_row
+from registry.book_changes import BookError, change, check_index, check_time, meter_row, usage_point_row
 from registry.models import Installation, UsagePoint
 from registry.models_books import Occupancy
 from registry.roles import Actor
@@ -30,13 +29,13 @@ def change_customer(
     """From `at` on the usage point belongs to another account. Return the number of the entry.
 
     indexes: meter -> index [10⁻⁶] read at the change, for every meter that hangs there at that moment.
-    Raises: RegistryError.
+    Raises: BookError.
     """
     check_time(at, now)
     place = usage_point_row(connection, usage_point)
     read = {meter: int(index) for meter, index in sorted(indexes.items())}
     if not account_number or len(account_number) > 64 or not account_number.isprintable():
-        raise RegistryError("an account number has 1 to 64 characters and no control character")
+        raise BookError("an account number has 1 to 64 characters and no control character")
     with change(connection, actor, "customer", usage_point=usage_point, meter="", at=at, now=now, note=note,
                 account_number=account_number, indexes=read) as book:  # fmt: skip
         _check_indexes(connection, usage_point, at, read)
@@ -50,9 +49,9 @@ def change_customer(
         else:
             before, since, number = last["account_number"], last["from_at"], last["id"]
         if at <= since:
-            raise RegistryError(f"account {before} has been at {usage_point} since {rfc3339(since)}, not before")
+            raise BookError(f"account {before} has been at {usage_point} since {rfc3339(since)}, not before")
         if before == account_number:
-            raise RegistryError(f"usage point {usage_point} belongs to account {account_number} already")
+            raise BookError(f"usage point {usage_point} belongs to account {account_number} already")
         book.update(Occupancy, number, to_at=at, final_indexes=read)
         book.insert(
             Occupancy, usage_point_id=usage_point, account_number=account_number, from_at=at, to_at=None,
@@ -78,6 +77,6 @@ def _check_indexes(connection: Connection, usage_point: str, at: int, read: Mapp
     meters = set(connection.execute(here).scalars())
     if meters != set(read):
         wanted = ", ".join(sorted(meters)) or "no meter at all"
-        raise RegistryError(f"the final reading must name the meters that hang at {usage_point} then: {wanted}")
+        raise BookError(f"the final reading must name the meters that hang at {usage_point} then: {wanted}")
     for meter, index in read.items():
         check_index(index, meter_row(connection, meter), "index")

@@ -18,12 +18,11 @@ from sqlalchemy.engine import Connection
 
 from metering.admission import judge_values
 from metering.clock import rfc3339
-from metering.errors import RegistryError
 from metering.messages import OFFICE
 from metering.quantities import COUNTERS, QUANTITIES, Quantity, from_micro
 from metering.reading import Quality, Reading, Source
 from registry import audit
-from registry.book_changes import check_index, meter_row
+from registry.book_changes import BookError, check_index, meter_row
 from registry.models import Quarantine
 from registry.models_books import OfficeRow
 from registry.roles import Actor
@@ -59,18 +58,18 @@ def post_manual(
     """Take a reading that a person made; when this transaction commits it is safe. Return its number.
 
     read_at: [ms UTC] when the value was true. values: quantity -> [10⁻⁶]. person: who read the meter. reason: a short
-    code. Raises: RegistryError for what cannot be, and when this meter has another value for this moment already.
+    code. Raises: BookError for what cannot be, and when this meter has another value for this moment already.
     """
     facts = meter_row(connection, meter)
     check_values(facts, values)
     if not 0 < read_at <= now:
-        raise RegistryError(
-            f"{rfc3339(max(0, read_at))} cannot be: a reading is entered after it was made", meter=meter
-        )
+        raise BookError(f"{rfc3339(max(0, read_at))} cannot be: a reading is entered after it was made", meter=meter)
     if not person.strip() or not person.isprintable():
-        raise RegistryError("a manual reading names the person who made it", meter=meter)
+        raise BookError("a manual reading names the person who made it", meter=meter)
     audit.lock(connection)
-    check_same(connection, meter, read_at, values)
+    same = check_same(connection, meter, read_at, values)
+    if same is not None:
+        return same  # said twice: a retry, or two people with one slip
     number = add(
         connection,
         [Reading(meter, read_at, dict(values), quality="manual", reason=reason[:64], source="manual")],  # type: ignore[arg-type]  # checked
@@ -85,25 +84,31 @@ def post_manual(
 
 
 def check_values(meter: Mapping[str, Any], values: Mapping[Any, int]) -> None:
-    """Raises: RegistryError for quantities nobody knows, and indexes the meter cannot show."""
+    """Raises: BookError for quantities nobody knows, and indexes the meter cannot show."""
     for quantity, micro in values.items():
         if quantity not in QUANTITIES:
-            raise RegistryError(f"unknown quantity {quantity[:40]!r}", meter=meter["id"])
+            raise BookError(f"unknown quantity {quantity[:40]!r}", meter=meter["id"])
         if quantity in COUNTERS:
             check_index(micro, meter, quantity)
     verdict = judge_values(values)
     if verdict.decision != "admit":
-        raise RegistryError(verdict.detail, meter=meter["id"])
+        raise BookError(verdict.detail, meter=meter["id"])
 
 
-def check_same(connection: Connection, meter: str, read_at: int, values: Mapping[Any, int]) -> None:
-    """Raises: RegistryError when the office has another value for this meter and moment."""
-    statement = sa.select(_ROW.c["values"]).where(_ROW.c.meter == meter, _ROW.c.read_at == read_at)
-    for known in connection.execute(statement).scalars():
+def check_same(connection: Connection, meter: str, read_at: int, values: Mapping[Any, int]) -> int | None:
+    """Return the row that says the very same already, None when there is none.
+
+    Raises: BookError when the office has another value for this meter and moment.
+    """
+    statement = sa.select(_ROW.c.id, _ROW.c["values"]).where(_ROW.c.meter == meter, _ROW.c.read_at == read_at)
+    same = None
+    for number, known in connection.execute(statement).all():
         for quantity, micro in values.items():
             if known.get(quantity, micro) != micro:
                 held = f"{quantity} = {from_micro(known[quantity])} at {rfc3339(read_at)}"
-                raise RegistryError(f"meter {meter} has {held} already; a reading is never overwritten", meter=meter)
+                raise BookError(f"meter {meter} has {held} already; a reading is never overwritten", meter=meter)
+        same = number if known == dict(values) else same
+    return same
 
 
 def add(

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from metering.admission import TimeLimits, judge
-from metering.errors import RegistryError
 from metering.messages import OFFICE
 from metering.reading import Reading
 from registry import audit, office
+from registry.book_changes import BookError
 from registry.models import Meter, Quarantine
 from registry.models_books import QuarantineDecision
 from registry.roles import Actor
@@ -29,19 +29,19 @@ def adopt(
 ) -> int:
     """Send a quarantined reading on its way as one of the office, marked suspect; return its office row.
 
-    reason: why it is believed, in words. Raises: RegistryError when it is no reading, cannot be stored, speaks of a
+    reason: why it is believed, in words. Raises: BookError when it is no reading, cannot be stored, speaks of a
     meter that the books do not know, or was decided before.
     """
     _need_reason(reason)
     audit.lock(connection)
     row = _undecided(connection, number)
     if row["reason"] in _NEVER:
-        raise RegistryError(f"row {number} cannot be adopted: {_NEVER[row['reason']]}")
+        raise BookError(f"row {number} cannot be adopted: {_NEVER[row['reason']]}")
     reading = _reading(row)
     known = connection.execute(sa.select(Meter.id).where(Meter.id == reading.meter)).first() is not None
     verdict = judge(reading, owner=OFFICE if known else None, gateway=OFFICE, now=now, limits=limits or TimeLimits())
     if verdict.decision == "quarantine":
-        raise RegistryError(f"row {number} cannot be adopted: {verdict.detail}")
+        raise BookError(f"row {number} cannot be adopted: {verdict.detail}")
     office.check_same(connection, reading.meter, reading.read_at, reading.values)
     quality = "suspect" if reading.quality == "valid" else reading.quality
     adopted = msgspec.structs.replace(
@@ -55,7 +55,7 @@ def adopt(
 
 
 def discard(connection: Connection, actor: Actor, number: int, *, reason: str, now: int) -> None:
-    """Say that a quarantined row is of no use; it stays where it is. Raises: RegistryError."""
+    """Say that a quarantined row is of no use; it stays where it is. Raises: BookError."""
     _need_reason(reason)
     audit.lock(connection)
     _undecided(connection, number)
@@ -70,19 +70,19 @@ def decisions(connection: Connection, numbers: list[int]) -> dict[int, dict[str,
 
 
 def meter_of(connection: Connection, number: int) -> str:
-    """Return the meter that a quarantined row speaks of, "" when nobody knows. Raises: RegistryError."""
+    """Return the meter that a quarantined row speaks of, "" when nobody knows. Raises: BookError."""
     return str(_row(connection, number)["meter"])
 
 
 def _need_reason(reason: str) -> None:
     if not reason.strip() or not reason.isprintable():
-        raise RegistryError("a decision on a quarantined row needs a reason in words")
+        raise BookError("a decision on a quarantined row needs a reason in words")
 
 
 def _row(connection: Connection, number: int) -> Any:
     row = connection.execute(sa.select(Quarantine.__table__).where(Quarantine.id == number)).mappings().first()
     if row is None:
-        raise RegistryError(f"there is no quarantined row {number}")
+        raise BookError(f"there is no quarantined row {number}")
     return row
 
 
@@ -90,7 +90,7 @@ def _undecided(connection: Connection, number: int) -> Any:
     row = _row(connection, number)
     before = decisions(connection, [number]).get(number)
     if before is not None:
-        raise RegistryError(f"row {number} was {before['decision']} by {before['decided_by']} already")
+        raise BookError(f"row {number} was {before['decision']} by {before['decided_by']} already")
     return row
 
 
@@ -98,7 +98,7 @@ def _reading(row: Any) -> Reading:
     try:
         return _DECODER.decode(bytes(row["raw"]))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RegistryError(f"row {row['id']} cannot be adopted: it is no reading ({error})") from None
+        raise BookError(f"row {row['id']} cannot be adopted: it is no reading ({error})") from None
 
 
 def _decide(
