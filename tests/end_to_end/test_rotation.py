@@ -46,7 +46,7 @@ class Keys:
             self.place.broker.process.send_signal(signal.SIGHUP)
 
     def rotate(self, name: str, number: int) -> None:
-        """The steps of docs/access.md, in their order."""
+        """The steps of docs/broker.md, in their order."""
         fresh = self.folder / "fresh.credential"
         self.make("rotate", name, fresh)
         self.write()
