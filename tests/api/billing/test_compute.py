@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from api.billing import compute as computing
+from api.billing.close import close_period, find_deltas
 from api.billing.compute import Tally, Total, compute
 from api.billing.keep import refresh
 from api.billing.load import Scope
@@ -20,15 +21,18 @@ from ingest.store_sqlite import SqliteStore
 from metering.clock import SystemClock
 from metering.reading import Reading
 from metering.store import ReadingStore
+from registry.billing_close import verify
 from registry.database import Database
 from registry.models import Closing, Installation, Meter
 from registry.models_billing import BillingLine, BillingTotal, CalorificValue, GatewayOutage, ReadingCorrection
+from registry.roles import Actor, Role
 from tests.api.billing.town import DAY, HOUR, M, add_place, at, deliver, household, readings
 from tests.databases import influxd, serving
 
 START = at("2026-02-10T00:00")
 HOURS = 24 * 45
 SETTINGS = BillingSettings()
+ADMIN = Actor("user:wang", frozenset({Role.ADMIN}), areas=None)
 
 
 def town(seed: int, count: int = 60) -> tuple[list[tuple[str, dict[str, Any]]], list[Reading]]:
@@ -111,6 +115,31 @@ def test_the_same_bill_after_a_replay_in_random_order_with_duplicates_from_both_
         deliver(other, influx, again, batch=5000)
         assert all_totals(other, influx) == first
         influx.close()
+    other.close()
+
+
+def test_the_same_bill_with_the_registry_in_postgresql(
+    database: Database, store: SqliteStore, tmp_path: Path, postgres_url: str
+) -> None:
+    places, rows = town(4, 24)
+    build(database, places)
+    deliver(database, store, rows)
+    first = all_totals(database, store)
+    other, again = Database(postgres_url), SqliteStore(tmp_path / "again.db", mode="write")
+    build(other, places)
+    deliver(other, again, rows)
+    tally = Tally()
+    assert all_totals(other, again, tally) == first
+    assert tally.ways["closings"] > 3
+    assert refresh(other, again, SETTINGS, "2026-03", now=1) == 24
+    closed = close_period(
+        other, again, SETTINGS, ADMIN, "2026-03", now=at("2026-03-27T00:00"),
+        missing=tally.states["missing"], doubtful=tally.states["doubtful"],
+    )  # fmt: skip
+    with other.read() as connection:
+        assert verify(connection, closed["id"]) == []
+    assert find_deltas(other, again, SETTINGS, "2026-03", now=at("2026-03-28T00:00")) == []
+    again.close()
     other.close()
 
 
