@@ -58,12 +58,14 @@ def reverse_verdict(shard: Shard, slot: int, rows: Rows) -> Verdict:
     cells = REVERSE_DAYS if shard.slot_s > 3600 else REVERSE_HOURS * 3600 // shard.slot_s
     use, span = shard.cells(slot - cells, slot, rows)
     day = shard.date_of(max(shard.day, 0))
-    return reverse_flow.reverse_flow(
+    verdict = reverse_flow.reverse_flow(
         np.where(span > 0, use, 0.0),
         resolution=shard.table.resolution[rows],
         min_counts=shard.values("reverse_flow.min_counts", day)[rows],
         min_steps=shard.values("reverse_flow.min_steps", day)[rows],
     )
+    verdict.back_h *= shard.slot_s / 3600  # the rule counts cells
+    return verdict
 
 
 def unauthorised_verdict(shard: Shard, slot: int, rows: Rows) -> Verdict:
@@ -73,12 +75,14 @@ def unauthorised_verdict(shard: Shard, slot: int, rows: Rows) -> Verdict:
     closed = (shard.flags(slot - cells, slot + 1, rows) & Flag.VALVE_CLOSED) > 0
     forbidden = (closed[1:] & closed[:-1]) | ~shard.table.commissioned[rows]
     day = shard.date_of(max(shard.day, 0))
-    return unauthorised.unauthorised(
+    verdict = unauthorised.unauthorised(
         np.where(span > 0, use, 0.0),
         forbidden=forbidden,
         resolution=shard.table.resolution[rows],
         min_counts=shard.values("unauthorised.min_counts", day)[rows],
     )
+    verdict.back_h *= shard.slot_s / 3600  # the rule counts cells
+    return verdict
 
 
 def flag_verdicts(shard: Shard, slot: int, rows: Rows) -> dict[str, Verdict]:

@@ -72,6 +72,8 @@ class House:
     """Of the API, good for all of it for a month."""
     password: str = field(default="", repr=False)
     """One-time password of the user admin."""
+    control_port: int = 0
+    """Where the simulated meters take orders (loopback)."""
 
     @property
     def settings(self) -> Path:
@@ -118,6 +120,10 @@ class House:
         """What the simulated meters on the serial bus said."""
         return self.folder / "answers-serial.tsv"
 
+    def anomaly(self) -> Service:
+        """The rules; `demo` starts them when the past of the meters is stored."""
+        return Service("anomaly", "metergate", ("anomaly", "--config", str(self.settings)))
+
     def read_answers(self) -> Iterator[Answer]:
         """Yield what all simulated meters said."""
         for path in (self.answers, self.mqtt_answers, self.serial_answers):
@@ -160,10 +166,11 @@ def build(
     `metergate.house_mqtt`. mqtt_curve: "" for what people use. serial_meters: how many hang on a serial bus.
     Raises: MetergateError, naming the port that is taken.
     """
-    ports = _free_ports(1 + -(-meters // _PER_PORT))
+    ports = _free_ports(2 + -(-meters // _PER_PORT))
     if api_port is not None and not _is_free(api_port):
         raise MetergateError(f"port {api_port} is taken; leave --port out to take the first free one from 8080 on")
-    house = House(folder, api_port or first_free_port(8080), ports[0], tuple(ports[1:]), mqtt_meters, serial_meters)
+    house = House(folder, api_port or first_free_port(8080), ports[0], tuple(ports[1:-1]), mqtt_meters, serial_meters)
+    house = replace(house, control_port=ports[-1])
     folder.mkdir(parents=True, exist_ok=True)
     rows = list(_rows(house, meters, interval_s, kinds))
     _write_farm(house, rows, kinds)
@@ -249,7 +256,7 @@ def _write_farm(house: House, rows: list[dict[str, str]], kinds: Sequence[Kind])
         port=tuple(PortSettings(port=port, meter=tuple(group)) for port, group in groups.items() if group),
         seed=2026,
         log=house.answers,
-        control_port=0,
+        control_port=house.control_port,
     )
     (house.folder / "farm.json").write_text(farm.model_dump_json(indent=1, exclude_none=True), "utf-8")
 
@@ -279,6 +286,9 @@ signing_key = "{house.office_key}"
 
 [office]
 outbox = "{house.folder / "office" / "outbox.db"}"
+
+[anomaly]
+flood_s = 2.0
 
 [api]
 port = {house.api_port}

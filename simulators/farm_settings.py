@@ -59,7 +59,7 @@ class FaultSettings(SettingsModel):
 
 
 class FlowSettings(SettingsModel):
-    """What happens behind the meter from now on, whatever its curve says.
+    """What happens behind the meter from now on (or since `since_ms` [ms UTC]), whatever its curve says.
 
     rate: [house units per hour] what a leak adds, or a reversed meter takes off; reverse without a rate runs the
     curve itself backwards.
@@ -67,6 +67,7 @@ class FlowSettings(SettingsModel):
 
     kind: FlowKind
     rate: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    since_ms: Annotated[int, Field(ge=0, le=253_402_300_799_999)] | None = None
 
 
 class MeterSettings(SettingsModel):

@@ -96,7 +96,9 @@ class SimulatedMeter:
         self._refresh_at = -1
 
     def set_flow(self, flow: FlowSettings | None, now_ms: int) -> None:
-        """Let something happen behind the meter from now on; its index goes on from where it stands."""
+        """Let something happen behind the meter from now on (or since its `since_ms`); its index goes on from there."""
+        if flow is not None and flow.since_ms is not None:
+            now_ms = flow.since_ms
         self._anchor = self._index(now_ms)
         self._anchor_ms = now_ms
         self._anchor_curve = self._curve.index(now_ms)
@@ -106,6 +108,10 @@ class SimulatedMeter:
         """Let the index jump, as after a meter exchange or a reset."""
         self.set_flow(self._flow, now_ms)
         self._anchor = micro
+
+    def shown_at(self, t_ms: int) -> int:
+        """Return the index [10⁻⁶ house units] that it would have shown at `t_ms`, with its counter's digits."""
+        return self._image.show_index(self._index(t_ms))
 
     def answer(self, frame: bytes, now_ms: int) -> Reply:
         """Answer one whole MBAP request."""
@@ -190,7 +196,7 @@ class SimulatedMeter:
 
     def _index(self, now_ms: int) -> int:
         flow = self._flow
-        if flow is None:
+        if flow is None or (flow.since_ms is not None and now_ms < flow.since_ms):
             return self._curve.index(now_ms)
         leaked = round(flow.rate * MICRO) * (now_ms - self._anchor_ms) // 3_600_000
         if flow.kind == "zero":

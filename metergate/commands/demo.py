@@ -25,6 +25,7 @@ from gateway.profiles import load_profiles
 from ingest.store_sqlite import SqliteStore
 from metergate.console import EXIT_FAILED, err, errors_as_words, say
 from metergate.house import GATEWAY, House, build
+from metergate.house_findings import Injected, found_lines, prepare, watch_rules
 from metergate.judge import Verdict, judge
 from metergate.supervisor import Supervisor
 from metering.clock import Clock, SystemClock
@@ -57,7 +58,9 @@ def demo(
     """
     with errors_as_words(), _own_folder(folder) as mine:
         house = build(mine, meters=meters, api_port=port, mqtt_meters=mqtt_meters, serial_meters=serial_meters)
-        raise typer.Exit(asyncio.run(_run(house, meters, minutes, SystemClock())))
+        clock = SystemClock()
+        injected = prepare(house, clock)
+        raise typer.Exit(asyncio.run(_run(house, injected, meters, minutes, clock)))
 
 
 @contextlib.contextmanager
@@ -118,14 +121,18 @@ class Progress:
         return text if self.outbox == "ok" else f"{text} · outbox {self.outbox}"
 
 
-async def _run(house: House, meters: int, minutes: float | None, clock: Clock) -> int:
+async def _run(house: House, injected: Injected, meters: int, minutes: float | None, clock: Clock) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     supervisor = Supervisor(house.services(), house.folder, clock)
+    rules = Supervisor([house.anomaly()], house.folder, clock)
     started = clock.monotonic()
     await supervisor.start()
+    watching = asyncio.create_task(
+        watch_rules(house, injected, rules, lambda: read_progress(house).stored, clock), name="rules"
+    )
     try:
         if not await _ready(house, supervisor, clock, stop):
             return 0 if stop.is_set() else EXIT_FAILED
@@ -135,8 +142,12 @@ async def _run(house: House, meters: int, minutes: float | None, clock: Clock) -
             return 0
         await _drain(house, supervisor, clock)
     finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError, OSError, TimeoutError, MetergateError):
+            await watching
+        await rules.stop(["anomaly"])
         await supervisor.stop()
-    return _summary(house)
+    return _summary(house, injected)
 
 
 async def _ready(house: House, supervisor: Supervisor, clock: Clock, stop: asyncio.Event) -> bool:
@@ -252,8 +263,8 @@ async def _drain(house: House, supervisor: Supervisor, clock: Clock) -> None:
             return
 
 
-def _summary(house: House) -> int:
-    """Hold the simulators' log against the store and say what came of every answer."""
+def _summary(house: House, injected: Injected) -> int:
+    """Hold the simulators' log against the store and say what came of every answer, and of what was wrong."""
     verdict = compare(house)
     mark = "[green]✓[/green]" if verdict.clean else "[red]✗[/red]"
     err.print(f"{mark} {escape(str(verdict))}")
@@ -262,9 +273,15 @@ def _summary(house: House) -> int:
         say(f"  lost: {answer}")
     for reading in verdict.invented[:10]:
         say(f"  invented or twice: {reading}")
+    lines = found_lines(house, injected)
+    for line in lines:
+        mark = "[green]✓[/green]" if line["found"] else "[yellow]·[/yellow]"
+        told = f"found {line['after_h']} h after it began, by {line['rule']}" if line["found"] else "not found yet"
+        err.print(f"{mark} {line['kind']} at {line['meter']}: {told}")
     print(
         json.dumps(
             {
+                "findings": lines,
                 "served": verdict.served,
                 "stored": verdict.stored,
                 "waiting": verdict.waiting,
@@ -285,7 +302,7 @@ def compare(house: House) -> Verdict:
     try:
         return judge(
             answers,
-            store.range(None, 0, 2**62),
+            (reading for reading in store.range(None, 0, 2**62) if reading.source != "import"),  # nobody polled those
             billed_quantities(house),
             waiting=read_outbox(house.outbox),
             # the gateway ended while the last answers were on their way to its disk
@@ -318,4 +335,4 @@ def read_outbox(path: Path) -> list[Reading]:
     finally:
         connection.close()
     rows = [msgspec.json.decode(line, type=Row) for line in lines]
-    return [row for row in rows if isinstance(row, Reading)]
+    return [row for row in rows if isinstance(row, Reading) and row.source != "import"]

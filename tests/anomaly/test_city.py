@@ -1,0 +1,294 @@
+"""The live service gives the findings of the files, to the second, through crashes, lost notices and late data."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomaly import memory
+from anomaly.city import City
+from anomaly.files import Readings
+from anomaly.meters import Meter, MeterTable
+from anomaly.run import run
+from anomaly.thresholds import load_thresholds
+from metering.reading import Reading
+from registry import watch
+from registry.alarm_states import AlarmEvent
+from registry.findings_actions import act
+from registry.roles import console
+from tests.anomaly.fleet import sample_autumn
+from tests.anomaly.site import BILLED, HOUR, Site, WallClock
+
+CHOSEN = ("SM10001", "SM10028", "SM10043")
+QUARTER = 900
+Line = tuple[str, str, int, int, int | None, int | None]
+
+
+class CrashError(Exception):
+    """The process ends here."""
+
+
+def chosen(days: int) -> tuple[MeterTable, Readings]:
+    """Three meters of the sample: a change of unit, bad values, a leak, high use; what a store can hold of them.
+
+    They arrive on whole quarter hours, so that a test has fewer steps than the fleet has rows.
+    """
+    table, rows = sample_autumn()
+    numbers = np.array([table.rows[name] for name in CHOSEN], np.int64)
+    rows = rows.take(np.isin(rows.meter, numbers) & (rows.ts <= rows.received + 300))
+    rows = rows.take(rows.ts >= rows.received - 45 * 86_400)
+    rows = rows.take(rows.received < rows.received[0] + days * 86_400)
+    place = np.full(len(table), -1, np.int32)
+    place[numbers] = np.arange(numbers.size)
+    rows.meter = place[rows.meter]
+    _, first = np.unique(np.stack([rows.meter, rows.ts]), axis=1, return_index=True)
+    rows = rows.take(np.sort(first))
+    rows.received = -(-rows.received // QUARTER) * QUARTER
+    return table.part(numbers), rows
+
+
+def expected(table: MeterTable, rows: Readings) -> list[Line]:
+    """What `metergate detect --quick` finds in the same rows as files."""
+    engine = run(table, rows, load_thresholds(), quick=True)
+    return sorted(
+        (f.meter_id, f.kind, f.started_s, f.detected_s, f.cleared_s, f.withdrawn_s) for f in engine.book.findings
+    )
+
+
+def found(site: Site) -> list[Line]:
+    return sorted(
+        (
+            row["meter"],
+            row["kind"],
+            row["started_at"] // 1000,
+            row["detected_at"] // 1000,
+            None if row["cleared_at"] is None else row["cleared_at"] // 1000,
+            None if row["withdrawn_at"] is None else row["withdrawn_at"] // 1000,
+        )
+        for row in site.findings()
+    )
+
+
+def arrive(site: Site, table: MeterTable, rows: Readings, second: int) -> None:
+    """Everything that arrives in one second is stored."""
+    site.clock.now_s = second + 0.2
+    readings = []
+    for i in np.flatnonzero(rows.received == second).tolist():
+        meter = table.meters[int(rows.meter[i])]
+        values = {BILLED[meter.medium]: int(rows.micro[i])}
+        at, flags = int(rows.ts[i]) * 1000, int(rows.flags[i])
+        readings.append(Reading(meter.meter_id, at, values, received_at=second * 1000, flags=flags))
+    site.take(readings)
+
+
+def site_of(folder: Path, table: MeterTable, rows: Readings) -> Site:
+    site = Site(folder, WallClock(int(rows.received[0]) - 10))
+    site.add(table.meters)
+    return site
+
+
+def test_rows_that_arrive_one_by_one_give_the_findings_of_the_files(tmp_path: Path) -> None:
+    table, rows = chosen(30)
+    site = site_of(tmp_path, table, rows)
+    city = site.city()
+    for second in np.unique(rows.received).tolist():
+        arrive(site, table, rows, second)
+        city.look()
+    lines = found(site)
+    assert lines == expected(table, rows)
+    assert {kind for _, kind, *_ in lines} >= {"unit_error", "spike"}
+    site.close()
+
+
+def _killed_at_random(
+    site: Site, table: MeterTable, rows: Readings, *, seed: int, kills: int, patch: pytest.MonkeyPatch
+) -> None:
+    """Play the rows; the service dies before, in and after transactions, and is started again each time."""
+    chance = random.Random(seed)
+    seconds = np.unique(rows.received).tolist()
+    deaths = {chance.randrange(1, len(seconds)): chance.choice(("before", "inside", "after")) for _ in range(kills)}
+    city = site.city()
+    for step, second in enumerate(seconds):
+        arrive(site, table, rows, second)
+        how = deaths.get(step)
+        if how is None:
+            city.look()
+            continue
+        with patch.context() as here:
+            _die(here, how)
+            with suppress(CrashError):
+                city.look()
+        city = site.city()  # it was down for a while, or not
+        if chance.random() < 0.5:
+            city.look()
+
+
+def _die(patch: pytest.MonkeyPatch, how: str) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise CrashError
+
+    if how == "before":
+        patch.setattr(City, "_record", crash)
+    elif how == "inside":
+        patch.setattr(watch, "save_memory", crash)  # the findings are written, and nothing is committed
+    else:
+        patch.setattr(memory.Saved, "saved", crash)
+
+
+def test_killed_at_random_points_no_finding_comes_twice_and_none_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, rows = chosen(30)
+    site = site_of(tmp_path, table, rows)
+    _killed_at_random(site, table, rows, seed=1, kills=12, patch=monkeypatch)
+    site.city()
+    assert found(site) == expected(table, rows)
+    site.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_two_hundred_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    table, rows = chosen(62)
+    site = site_of(tmp_path, table, rows)
+    _killed_at_random(site, table, rows, seed=seed, kills=200, patch=monkeypatch)
+    site.city()
+    assert found(site) == expected(table, rows)
+    site.close()
+
+
+# --- one meter, hour by hour --------------------------------------------------------------------------------------
+
+START = 1_772_294_400  # 2026-02-28T16:00:00Z, midnight in Shanghai
+
+
+def use(hour: int) -> int:
+    """[10⁻⁶ m³] A household: 0.4 m³ a day, still at night."""
+    day, clock = divmod(hour, 24)
+    return 400_000 * day + 100_000 * sum(clock > at for at in (7, 12, 18, 19))
+
+
+def reading(hour: float, micro: int, *, meter: str = "A", arrived: float | None = None) -> Reading:
+    at = round((START + hour * HOUR) * 1000)
+    received = at if arrived is None else round((START + arrived * HOUR) * 1000)
+    return Reading(meter, at, {"volume": micro}, received_at=received)
+
+
+def house(folder: Path, *meters: Meter) -> Site:
+    site = Site(folder, WallClock(START))
+    site.add(meters or [Meter("A")])
+    return site
+
+
+def live(site: Site, first: int, last: int, index: int = 0) -> None:
+    """An ordinary life that nobody judges yet: it lies in the store when the service starts."""
+    site.clock.now_s = START + last * HOUR
+    site.take([reading(hour, use(hour) + index) for hour in range(first, last)])
+
+
+def test_reverse_flow_is_found_with_the_reading_that_proves_it(tmp_path: Path) -> None:
+    site = house(tmp_path)
+    live(site, 0, 240)
+    city = site.city()
+    for hour, micro in ((240, use(239) - 200_000), (241, use(239) - 300_000)):
+        site.clock.now_s = START + hour * HOUR + 1
+        site.take([reading(hour, micro)])
+        city.look()
+    (fall,) = site.of("reverse_flow")
+    assert (
+        fall["detected_at"] == (START + 241 * HOUR) * 1000
+    )  # a single fall may be a bad value; the second proves it
+    assert fall["state"] == "UNACK"
+    site.close()
+
+
+def test_a_burst_does_not_wait_for_late_data(tmp_path: Path) -> None:
+    site = house(tmp_path)
+    live(site, 0, 240)
+    city = site.city()
+    for hour in range(240, 248):
+        site.clock.now_s = START + hour * HOUR + 1
+        site.take([reading(hour, use(239) + 2_000_000 * (hour - 239))])  # 2 m³/h of a meter for 6 m³/h
+        city.look()
+    (burst,) = site.of("leak")
+    assert burst["rule"] == "burst"
+    assert burst["detected_at"] == (START + 245 * HOUR) * 1000  # six hours after it began
+    site.close()
+
+
+def test_a_meter_polled_every_ten_seconds_is_seen_to_run_backwards_within_a_minute(tmp_path: Path) -> None:
+    site = house(tmp_path, Meter("A", interval_s=900))
+    live(site, 0, 240)
+    site.clock.now_s = START + 240 * HOUR + 61
+    site.take([reading(240 + 60 / HOUR, use(239) + 10_000)])
+    city = site.city()
+    for step in range(1, 6):
+        site.clock.now_s += 10
+        at = (site.clock.now_s - START) / HOUR
+        site.take([reading(at, use(239) + 10_000 - 20_000 * step)])  # 7.2 m³/h backwards through a meter for 6
+        city.look()
+    (fall,) = site.of("reverse_flow")
+    assert fall["detected_at"] < round(site.clock.now_s) * 1000
+    site.close()
+
+
+def test_late_readings_withdraw_what_they_disprove_and_the_history_says_why(tmp_path: Path) -> None:
+    site = house(tmp_path, Meter("A", resolution=1000))
+    live(site, 0, 480)
+    city = site.city()
+    base = use(479)
+    for hour in range(480, 640):
+        site.clock.now_s = START + hour * HOUR + 1
+        if hour < 560 or hour >= 638:
+            site.take([reading(hour, base if hour < 560 else base + 1_000_000)])
+        city.look()
+        site.clock.now_s = START + hour * HOUR + 1200
+        city.look()
+    (loss,) = site.of("comms_loss")
+    with site.database.begin() as connection:
+        act(connection, console("night"), loss["id"], AlarmEvent.ACKNOWLEDGE, now_ms=site.clock.now_ms())
+    site.take([reading(hour, base + 12_820 * (hour - 559), arrived=640) for hour in range(560, 638)])
+    city = site.city()  # and the service comes back from a restart just then
+    site.clock.now_s = START + 642 * HOUR
+    city.look()
+    (loss,) = site.of("comms_loss")
+    assert loss["withdrawn_at"] is not None
+    assert loss["withdrawn_why"] == "late readings disproved it"
+    assert site.history(loss["id"]) == ["raise", "acknowledge", "withdraw"]
+    assert "withdrawn" in [change.sort for change in city.changes]
+    site.close()
+
+
+def test_a_new_meter_an_exchange_and_thresholds_are_taken_up_without_a_restart(tmp_path: Path) -> None:
+    site = house(tmp_path)
+    live(site, 0, 240)
+    city = site.city()
+    site.add([Meter("B")])
+    site.take([reading(hour, use(hour), meter="B") for hour in range(240)])
+    city.reload()
+    assert city.figures()["metergate_anomaly_meters"] == 2
+    for hour, micro in ((240, use(239) - 200_000), (241, use(239) - 300_000)):
+        site.clock.now_s = START + hour * HOUR + 1
+        site.take([reading(hour, micro, meter="B")])
+        city.look()
+    assert [row["meter"] for row in site.of("reverse_flow")] == ["B"]
+    site.close()
+
+
+def test_a_second_service_does_not_touch_parts_that_are_judged(tmp_path: Path) -> None:
+    site = house(tmp_path)
+    live(site, 0, 48)
+    first = site.city()
+    site.settings = site.settings.model_copy(update={"instance": "anomaly-2"})
+    with pytest.raises(watch.PartTakenError, match="anomaly-1"):
+        site.city()
+    site.clock.now_s += 31  # the first one was frozen for longer than its lease
+    site.city()
+    site.clock.now_s += HOUR
+    with pytest.raises(watch.PartTakenError):
+        first.look()
+    site.close()
