@@ -107,7 +107,8 @@ def test_the_example_settings_write_only_where_the_unit_may(name: str, tmp_path:
     else:
         assert settings.registry.url.startswith(f"sqlite:///{mine}")
         assert str(settings.store.path).startswith(mine)
-    assert settings.broker.password.get_secret_value() == ("" if name == "api" else "s3cret")
+    assert settings.broker.password.get_secret_value() == "s3cret"
+    assert settings.broker.username == {"gateway": "gw-1", "ingest": "ingest", "api": "api"}[name]
     assert lines(name, "WorkingDirectory") == [mine.rstrip("/")]
 
 
