@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "restore": "backup:restore",
     "detect": "detect:detect",
     "backtest": "backtest:backtest",
+    "findings": "findings:findings_app",
     "totals": "billing:totals",
     "close": "billing:close",
     "why": "billing:why_short",
