@@ -24,10 +24,12 @@ from api.middleware import BodyLimit, Envelope, HostCheck, RequestLimit, unavail
 from api.problems import Problem, ProblemError
 from api.routes import (
     audit,
+    books,
     commands,
     events,
     findings,
     gateways,
+    imports,
     keys,
     latest,
     login,
@@ -104,6 +106,8 @@ def create_app(
         events,
         findings,
         maintenance,
+        books,
+        imports,
         watch,
         session,
         users,
@@ -270,6 +274,7 @@ _TAGS: Final = [
     {"name": "commands", "description": "What gateways are told to do, and what became of it."},
     {"name": "events", "description": "What went wrong, and what was refused."},
     {"name": "findings", "description": "What the rules found, its alarms, and maintenance windows."},
+    {"name": "books", "description": "Meters and customers at usage points, manual readings, files."},
     {"name": "access", "description": "Logins, users, keys, and who changed what."},
     {"name": "watching", "description": "For whatever watches the house."},
 ]

@@ -137,9 +137,8 @@ def batch_row(connection: Connection, batch: int) -> Any:
     return row
 
 
-def problems(connection: Connection, batch: int, *verdicts: str) -> Iterator[Any]:
-    """Yield the rows of these verdicts in the order of the file; one line each makes the error file."""
-    after = 0
+def problems(connection: Connection, batch: int, *verdicts: str, after: int = 0) -> Iterator[Any]:
+    """Yield the rows of these verdicts in the order of the file, behind line `after`, for a file or a page."""
     while True:
         statement = (
             sa.select(_ROW)

@@ -45,6 +45,10 @@ FIELD: Final = frozenset({Role.OPERATOR, Role.ENGINEER})
 ENGINEERS: Final = frozenset({Role.ENGINEER})
 WATCH: Final = frozenset({Role.OPERATOR, Role.SUPERVISOR})
 """Acknowledging, shelving, maintenance windows: for those who sit before the list of alarms."""
+BOOKS: Final = frozenset({Role.BILLING, Role.SUPERVISOR, Role.ENGINEER})
+"""The utility's books: exchanges, customers, manual readings, files."""
+ADOPTERS: Final = frozenset({Role.BILLING, Role.ENGINEER})
+"""Who decides on rows that ingest refused."""
 ADMINS: Final = frozenset({Role.ADMIN})
 AUDITORS: Final = frozenset({Role.ADMIN, Role.SUPERVISOR})
 
@@ -117,6 +121,25 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("POST", "/api/v1/maintenance-windows"): WATCH,
     ("GET", "/api/v1/maintenance-windows/{number}"): LOOK,
     ("POST", "/api/v1/maintenance-windows/{number}/end"): WATCH,
+    # the books
+    ("GET", "/api/v1/usage-points/{usage_point}/history"): LOOK,
+    ("POST", "/api/v1/usage-points/{usage_point}/installs"): BOOKS,
+    ("POST", "/api/v1/usage-points/{usage_point}/exchanges"): BOOKS,
+    ("POST", "/api/v1/usage-points/{usage_point}/removals"): BOOKS,
+    ("POST", "/api/v1/usage-points/{usage_point}/seals"): BOOKS,
+    ("POST", "/api/v1/usage-points/{usage_point}/openings"): BOOKS,
+    ("POST", "/api/v1/usage-points/{usage_point}/customers"): BOOKS,
+    ("POST", "/api/v1/book-entries/{number}/undo"): BOOKS,
+    ("POST", "/api/v1/meters/{meter_id}/manual-readings"): BOOKS,
+    ("GET", "/api/v1/office-readings/{number}"): LOOK,
+    ("POST", "/api/v1/quarantine/{number}/adopt"): ADOPTERS,
+    ("POST", "/api/v1/quarantine/{number}/discard"): ADOPTERS,
+    ("POST", "/api/v1/imports"): BOOKS,
+    ("GET", "/api/v1/imports/{batch}"): BOOKS,
+    ("GET", "/api/v1/imports/{batch}/rows"): BOOKS,
+    ("POST", "/api/v1/imports/{batch}/send-back"): BOOKS,
+    ("POST", "/api/v1/imports/{batch}/post"): BOOKS,
+    ("POST", "/api/v1/imports/{batch}/reverse"): BOOKS,
     # what was refused
     ("GET", "/api/v1/quarantine"): REFUSED_ROWS,
     ("GET", "/api/v1/quarantine/{number}"): REFUSED_ROWS,
