@@ -20,7 +20,7 @@ from ingest.settings import IngestSettings, StoreSettings
 from metergate.logs import LogSettings
 from metergate.office_settings import OfficeSettings
 from metering.mqtt import BrokerSettings
-from metering.settings import SettingsModel, load, parse
+from metering.settings import SettingsModel, load, parse, without_password
 from registry.findings_settings import AlarmSettings
 from registry.settings import AccessSettings, AuditSettings
 
@@ -125,6 +125,8 @@ def redacted(settings: BaseModel) -> dict[str, Any]:
             plain[key] = redacted(value)
         elif isinstance(value, SecretStr):
             plain[key] = "(hidden)" if value.get_secret_value() else "(empty)"
+        elif isinstance(value, str):
+            plain[key] = without_password(value)
         else:
-            plain[key] = value if isinstance(value, str | int | float | bool | type(None)) else str(value)
+            plain[key] = value if isinstance(value, int | float | bool | type(None)) else without_password(str(value))
     return plain

@@ -200,8 +200,13 @@ def _at(data: Any, path: Path_) -> Any:
 def _show(value: Any, path: Path_, model: type[BaseModel]) -> str:
     if _annotation(model, path) is SecretStr or (path and re.search(r"password|secret|token", str(path[-1]))):
         return "(hidden)"
-    text = repr(value) if not isinstance(value, str) else f'"{value}"'
+    text = without_password(repr(value) if not isinstance(value, str) else f'"{value}"')
     return text if len(text) <= 80 else text[:77] + "…"
+
+
+def without_password(text: str) -> str:
+    """Return a text in which no URL shows its password; everything up to the last @ of a URL's host may be one."""
+    return re.sub(r"(://[^:@/\s]*):[^\s]*@", r"\1:(hidden)@", text)
 
 
 def _allowed(fault: Any, path: Path_, model: type[BaseModel]) -> str:
