@@ -102,6 +102,7 @@ class Calendars:
     rules: Sequence[Calendar] = DEFAULTS
     extra: Sequence[ExtraDay] = ()
     _found: dict[tuple[str, str, str], Calendar | None] = field(default_factory=dict, compare=False, repr=False)
+    _bounds: dict[tuple[str, str, str, str], Bounds | None] = field(default_factory=dict, compare=False, repr=False)
 
     def rule(self, customer_class: str, medium: str, period: str) -> Calendar | None:
         """Return the calendar that counts for a class and medium in a month; None when there is none."""
@@ -122,6 +123,12 @@ class Calendars:
 
         It begins where the one before ended, also when the calendar changed in between.
         """
+        key = customer_class, medium, period, tz
+        if key not in self._bounds:
+            self._bounds[key] = self._bounded(customer_class, medium, period, tz)
+        return self._bounds[key]
+
+    def _bounded(self, customer_class: str, medium: str, period: str, tz: str) -> Bounds | None:
         rule = self.rule(customer_class, medium, period)
         if rule is None or not rule.due(period):
             return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -112,6 +113,7 @@ def _at(mark: Mark) -> int:
     return mark.sample.at
 
 
+@lru_cache(maxsize=10_000)
 def limits_for(
     medium: str, customer_class: str, digits: int | None, resolution: int | None, qmax: int | None
 ) -> StepLimits:

@@ -57,7 +57,7 @@ class BillingSettings(SettingsModel):
         description="Size of a correction [m³ or kWh] above which finance and deputy manager approve it too.",
     )
     block: int = Field(
-        5000, ge=100, le=100_000, description="Usage points that are worked on at once, 100 to 100000."
+        1000, ge=100, le=100_000, description="Usage points that are worked on at once, 100 to 100000."
     )
 
     @field_validator("limits")
