@@ -1,9 +1,9 @@
 """Is this one service well? For the health checks of containers, which want an exit code.
 
-    python -m metergate.health api|ingest|gateway [--config FILE]
+    python -m metergate.health api|anomaly|ingest|gateway [--config FILE]
 
-api: it answers /livez. ingest: its report in the registry is fresh. gateway: the health.json beside its outbox is
-fresh. Exit code 0 when well; else 1 and one sentence. A service that waits for broker, store or meters is well:
+api: it answers /livez. ingest, anomaly: its report in the registry is fresh. gateway: the health.json beside its
+outbox is fresh. Exit code 0 when well; else 1 and one sentence. A service that waits for broker, store or meters is well:
 to start it again would not help, and /readyz says what is missing.
 """
 
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
+from anomaly.service import READY_KEY as ANOMALY_KEY
 from gateway.service import health_path
 from ingest.service import READY_KEY
 from metergate.settings import Settings, load_settings
@@ -61,6 +62,20 @@ def ingest(settings: Settings, clock: Clock) -> str:
     return _stale(instance, json.loads(report), settings.ingest.report_s, clock)
 
 
+def anomaly(settings: Settings, clock: Clock) -> str:
+    """Return "" when the anomaly service reported lately, else why it is not well."""
+    instance = settings.anomaly.instance
+    with closing(Database(settings.registry.url)) as database:
+        try:
+            with database.read() as connection:
+                report = books.get_state(connection, ANOMALY_KEY + instance)
+        except (MetergateError, DBAPIError) as error:
+            return f"the registry cannot be asked: {getattr(error, 'orig', None) or error}"
+    if report is None:
+        return f"{instance} has never reported to the registry"
+    return _stale(instance, json.loads(report), settings.anomaly.report_s, clock)
+
+
 def gateway(settings: Settings, clock: Clock) -> str:
     """Return "" when the gateway wrote its health lately, else why it is not well."""
     path = health_path(settings.gateway)
@@ -77,7 +92,12 @@ def _stale(who: str, said: dict[str, Any], every_s: float, clock: Clock) -> str:
     return "" if age_s <= allowed_s else f"{who} has been silent for {age_s:.0f} s; {allowed_s:.0f} s are allowed"
 
 
-CHECKS: Final[dict[str, Callable[[Settings, Clock], str]]] = {"api": api, "ingest": ingest, "gateway": gateway}
+CHECKS: Final[dict[str, Callable[[Settings, Clock], str]]] = {
+    "api": api,
+    "anomaly": anomaly,
+    "ingest": ingest,
+    "gateway": gateway,
+}
 
 
 def main(words: list[str] | None = None) -> int:

@@ -96,7 +96,7 @@ class SimulatedMeter:
         self._refresh_at = -1
 
     def set_flow(self, flow: FlowSettings | None, now_ms: int) -> None:
-        """Let something happen behind the meter from now on (or since its `since_ms`); its index goes on from there."""
+        """Let something happen behind the meter from now on or since its `since_ms`; its index goes on from there."""
         if flow is not None and flow.since_ms is not None:
             now_ms = flow.since_ms
         self._anchor = self._index(now_ms)

@@ -22,6 +22,9 @@ from registry.models import State
 READY_PREFIX: Final = "ready."
 """Under these keys ingest leaves its readiness among the small facts of the registry."""
 
+ANOMALY_PREFIX: Final = "ready_anomaly."
+"""Under these the anomaly services leave theirs."""
+
 _RANK: Final = ("ok", "degraded", "failed")
 _SHOWN_GATEWAYS: Final = 5
 _FORGOTTEN_S: Final = 3600
@@ -76,8 +79,8 @@ class _Report:
     problems: dict[str, str]
 
 
-def _reports(connection: Connection, now_ms: int) -> list[_Report]:
-    rows = connection.execute(sa.select(State.key, State.value).where(State.key.startswith(READY_PREFIX)))
+def _reports(connection: Connection, now_ms: int, prefix: str = READY_PREFIX) -> list[_Report]:
+    rows = connection.execute(sa.select(State.key, State.value).where(State.key.startswith(prefix, autoescape=True)))
     reports = []
     for key, value in rows:
         try:
@@ -86,7 +89,7 @@ def _reports(connection: Connection, now_ms: int) -> list[_Report]:
             age_s = max(0, now_ms - int(said["at"])) // 1000
         except (ValueError, TypeError, KeyError, AttributeError):
             problems, age_s = {"ingest": "its report cannot be read"}, 0
-        reports.append(_Report(key.removeprefix(READY_PREFIX), age_s, problems))
+        reports.append(_Report(key.removeprefix(prefix), age_s, problems))
     return reports
 
 
@@ -109,6 +112,19 @@ def _ingest_and_broker(connection: Connection, now_ms: int, stale_s: float) -> l
     if not fresh:
         broker = ["not known: ingest, which holds the session, does not report"]
     return [_check("ingest", faults), _check("broker", broker)]
+
+
+def _anomaly(connection: Connection, now_ms: int, stale_s: float) -> list[Check]:
+    """Every anomaly service reports itself; where none ever ran, nobody misses one."""
+    reports = _reports(connection, now_ms, ANOMALY_PREFIX)
+    fresh = [report for report in reports if report.age_s <= stale_s]
+    faults = [
+        f"{report.instance} has not reported for {report.age_s} s"
+        for report in reports
+        if report.age_s > stale_s and (report.age_s < _FORGOTTEN_S or not fresh)
+    ]
+    faults += [f"{report.instance}: {reason}" for report in fresh for reason in report.problems.values() if reason]
+    return [_check("anomaly", faults)] if reports else []
 
 
 def _check(name: str, faults: list[str]) -> Check:

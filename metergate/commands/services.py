@@ -92,7 +92,7 @@ def all_services(
     with errors_as_words():
         load_settings(config)  # say what is wrong before anything starts
         chosen = ("--config", str(config)) if config else ()
-        names = ["ingest", "office", "api", *(["gateway"] if gateway_too else [])]
+        names = ["ingest", "anomaly", "office", "api", *(["gateway"] if gateway_too else [])]
         services = [Service(name, "metergate", (name, *chosen)) for name in names]
         logs.mkdir(parents=True, exist_ok=True)
 
