@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from metering.settings import SettingsModel
 from registry.roles import Role
@@ -46,6 +47,12 @@ class AccessSettings(SettingsModel):
     key_longest_d: int = Field(
         400, ge=1, le=3660, description="Longest time for which a key of a program is good [d]."
     )
+
+    @model_validator(mode="after")
+    def _locks_grow(self) -> Self:
+        if self.lock_longest_s < self.lock_first_s:
+            raise ValueError("lock_longest_s must not be shorter than lock_first_s")
+        return self
 
     @property
     def totp_roles(self) -> frozenset[Role]:
