@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "check": "check:check",
     "plan": "books:plan",
     "import": "imports:import_app",
+    "validate": "validate:validate",
     "export": "imports:export_app",
     "command": "command:app",
     "commission": "commission:commission",
