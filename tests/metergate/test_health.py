@@ -13,7 +13,7 @@ import pytest
 from api.service import run_api
 from ingest.service import READY_KEY
 from ingest.store_sqlite import SqliteStore
-from metergate import health
+from metergate import authority, health
 from metergate.settings import Settings, load_settings
 from metering.clock import ManualClock, SystemClock
 from registry import ledger as books
@@ -75,7 +75,14 @@ def test_a_gateway_is_well_while_its_health_file_is_fresh(settings: Settings) ->
     assert health.gateway(settings, ManualClock()) == sentence
 
 
-def test_the_api_is_well_when_livez_answers(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_the_api_is_well_when_livez_answers(settings: Settings, tmp_path: Path, encrypted: bool) -> None:
+    if encrypted:
+        authority.create(tmp_path / "ca", "Test", SystemClock().now_ms())
+        authority.issue(tmp_path / "ca", ["metergate.example"], SystemClock().now_ms(), file="api")
+        files = {"tls_cert": tmp_path / "ca" / "api.pem", "tls_key": tmp_path / "ca" / "api.key"}
+        settings = settings.model_copy(update={"api": settings.api.model_copy(update=files)})
+
     async def scenario() -> tuple[str, str]:
         stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
         with closing(Database(settings.registry.url)) as database:
