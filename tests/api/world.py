@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 from sqlalchemy.engine import Connection
 
@@ -19,8 +20,9 @@ from api.settings import ApiSettings
 from ingest.store_sqlite import SqliteStore
 from metering.clock import ManualClock
 from metering.reading import Flag, Reading
+from metering.signing import OfficeKey
 from metering.store import ReadingStore
-from registry import keys, ledger, users
+from registry import commands, keys, ledger, users
 from registry.books import import_meters
 from registry.database import Database
 from registry.roles import Role, console
@@ -28,6 +30,7 @@ from tests.api import findings_world
 
 T0 = 1_772_323_200_000  # 2026-03-01T00:00:00Z
 HOUR = 3_600_000
+COMMAND = "0" * 32
 
 METERS = (
     "meter_id,medium,usage_point,serial,profile,quantity,gateway,bus,host,port,address,interval_s,"
@@ -176,6 +179,8 @@ def fill(database: Database) -> None:
         ledger.save_counters(connection, "ingest-1", counters, now - 1000)
         say_ready(connection, now - 1000)
         findings_world.fill(connection, now)
+        wanted = commands.Order("gw-1", "read-now", {"meters": ["G-0001"]}, COMMAND, "G-0001")
+        commands.order(connection, console("test"), OfficeKey(Ed25519PrivateKey.generate()), wanted, at=now - 1000)
 
 
 def say_ready(connection: Connection, at_ms: int, instance: str = "ingest-1", **problems: str) -> None:
