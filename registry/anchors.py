@@ -76,7 +76,7 @@ def anchor(database: Database, path: Path, log: Log, at: int) -> Anchor | None:
         file.flush()
         os.fsync(file.fileno())
     if new:
-        _sync_folder(path.parent)
+        _settle(path)
     log.info("audit_anchored", number=made.number, hash=made.hash)
     return made
 
@@ -109,9 +109,15 @@ def _end(file: Any) -> tuple[bool, Anchor | None]:
     return torn, next((made for made in whole if made is not None), None)
 
 
-def _sync_folder(folder: Path) -> None:
-    """A new file is only there after a power cut when its folder was synced as well."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _settle(path: Path) -> None:
+    """Make a new file last, and give it to whom its folder belongs: root at a console must not shut out the API.
+
+    A new file is only there after a power cut when its folder was synced as well.
+    """
+    owner = path.parent.stat()
+    if os.geteuid() == 0:
+        os.chown(path, owner.st_uid, owner.st_gid)
+    number = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -249,6 +250,19 @@ def test_an_anchor_is_written_once_for_each_head(database: Database, anchors: Pa
     assert (first.number, second.number, second.at) == (1, 2, 4)
     assert notes.said() == ["audit_anchored", "audit_anchored"]
     assert notes.lines[1][1] == {"number": 2, "hash": second.hash}
+
+
+def test_a_file_of_anchors_that_root_made_belongs_to_the_service(tmp_path: Path, anchors: Path) -> None:
+    """As any other user the folder is one's own, so that the same holds."""
+    database = Database(f"sqlite:///{tmp_path / 'r.db'}")
+    database.upgrade()
+    write(database, 1)
+    anchors.parent.mkdir()
+    if os.geteuid() == 0:
+        os.chown(anchors.parent, 65534, 65534)
+    anchor(database, anchors, Notes(), 1)
+    assert anchors.stat().st_uid == anchors.parent.stat().st_uid
+    database.close()
 
 
 @pytest.mark.parametrize("cut", [1, 2, 9, 40])
