@@ -25,6 +25,10 @@ def detect(
     weather: Annotated[
         Path | None, typer.Option("--weather", help="Daily mean temperature (columns date, temp_avg_c).")
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Ask the quick rules at each arrival too, as the live service does; slower."),
+    ] = False,
     config: ConfigOption = None,
     since: SinceOption = "",
     until: UntilOption = "",
@@ -38,7 +42,7 @@ def detect(
         temperatures = read_weather(weather) if weather is not None else None
         period = open_period(meters, readings, config, since, until)
         table, rows = period.table, period.rows
-        engine = run(table, rows, thresholds, weather=temperatures)
+        engine = run(table, rows, thresholds, weather=temperatures, quick=quick)
         write_findings(out, engine.book.findings)
         kinds = Counter(finding.kind for finding in engine.book.findings)
         summary = {

@@ -1,0 +1,111 @@
+"""What a start of the anomaly service costs: seconds and memory for a city and its history.
+
+    python -m benchmarks.findings_start [--meters 100000] [--days 60] [--per-day 24] [--no-store]
+
+Fills the embedded store with hourly readings (once: the files stay in --folder when it is named), then starts a
+service in this process and says where the time went. --no-store makes the rows in memory instead, so that only the
+engine is measured; a city of 100,000 with 60 days is 144 M rows, 11 GB as a store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from anomaly.city import City
+from anomaly.settings import AnomalySettings
+from benchmarks.findings_latency import books
+from ingest.store_sqlite import SqliteStore
+from metering.clock import SystemClock
+from metering.quantities import Quantity
+from metering.reading import Reading
+from metering.store import Columns
+from registry.database import Database
+
+CLOCK = SystemClock()
+HOUR_MS = 3_600_000
+
+
+class MadeUp(SqliteStore):
+    """A store whose columns are made when they are asked for: what is left is the engine's own time."""
+
+    spent_s = 0.0
+
+    def columns(self, meters: Sequence[str], quantity: Quantity, t0: int, t1: int) -> Columns:
+        began = CLOCK.monotonic()
+        hours = np.arange(-(-t0 // HOUR_MS), -(-t1 // HOUR_MS), dtype=np.int64)
+        hours = hours[hours * HOUR_MS <= CLOCK.now_ms()]
+        meter = np.repeat(np.arange(len(meters), dtype=np.int64), hours.size)
+        at = np.tile(hours * HOUR_MS, len(meters))
+        zeros, no = np.zeros(at.size, np.int64), np.zeros(at.size, bool)
+        micro = at // HOUR_MS * 10_000 + (at // HOUR_MS % 24 > 12) * 5_000
+        self.spent_s += CLOCK.monotonic() - began
+        return Columns(meter, at, at + 30_000, micro % 10**12, zeros, no, no)
+
+
+class Timed(SqliteStore):
+    """The embedded store, with the time that its columns take."""
+
+    spent_s = 0.0
+
+    def columns(self, meters: Sequence[str], quantity: Quantity, t0: int, t1: int) -> Columns:
+        began = CLOCK.monotonic()
+        try:
+            return super().columns(meters, quantity, t0, t1)
+        finally:
+            self.spent_s += CLOCK.monotonic() - began
+
+
+def rows(names: list[str], days: int, per_day: int) -> Iterator[list[Reading]]:
+    step, now = 86_400_000 // per_day, CLOCK.now_ms()
+    for at in range((now // step - days * per_day) * step, now, step):
+        micro = at // HOUR_MS * 10_000 % 10**12
+        yield [Reading(name, at, {"volume": micro}, received_at=at + 30_000) for name in names]
+
+
+def main() -> None:
+    """Print seconds and memory."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--meters", type=int, default=100_000)
+    parser.add_argument("--days", type=int, default=60)
+    parser.add_argument("--per-day", type=int, default=24)
+    parser.add_argument("--no-store", action="store_true")
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = options.folder or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = not (folder / "registry.db").exists()
+        database = Database(f"sqlite:///{folder}/registry.db")
+        database.upgrade()
+        if fresh:
+            names = books(database, options.meters, 86_400 // options.per_day)
+            writer = SqliteStore(folder / "readings.db", mode="write")
+            for batch in () if options.no_store else rows(names, options.days, options.per_day):
+                writer.write(batch)
+            writer.close()
+        kind = MadeUp if options.no_store else Timed
+        store = kind(folder / "readings.db", mode="read")
+        settings = AnomalySettings(history_days=max(50, options.days), lease_s=600)
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        city = City(settings, database=database, store=store, clock=CLOCK)
+        began = CLOCK.monotonic()
+        city.start()
+        took = CLOCK.monotonic() - began
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        read = city.counters["rows_read_total"]
+        print(
+            f"{options.meters:,} meters, {read:,} rows: {took:.1f} s, "
+            f"{after.ru_utime - before.ru_utime:.1f} s of CPU, "
+            f"of it {store.spent_s:.1f} s in the store ({read / max(store.spent_s, 1e-9):,.0f} rows/s); "
+            f"{after.ru_maxrss / 1024:,.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    main()
