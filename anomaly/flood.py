@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.topology import Ints, Place, Topology
-from registry.findings_words import FindingFacts
+from registry.findings_words import OUTAGE, FindingFacts
 
 Flags = NDArray[np.bool_]
-KIND: Final = "info_outage"
+KIND: Final = OUTAGE
 VERSION: Final = "1"
 SEVERITY: Final[Mapping[str, str]] = {"bus": "major", "gateway": "major", "district": "critical"}
 

@@ -102,17 +102,30 @@ def _open(item: FindingFacts, windows: Sequence[Window], now_ms: int, settings: 
 
 def _follow(case: Case, item: FindingFacts, windows: Sequence[Window], now_ms: int, who: str) -> Sort | None:
     """Bring a known finding to what the rules say; return the sort of change, None when nothing did."""
-    if item.updated_at < case.values["updated_at"]:
+    if _past(case, item):
         return None
     was = case.alarm
     again = item.repeats > case.values["repeats"] or was.withdrawn or (_holds(item) and not was.active)
-    case.put(_columns(item))
+    case.put(_columns(item) | {"updated_at": max(item.updated_at, case.values["updated_at"])})
     if again and item.withdrawn_at is None:
         _occur(case, item, windows, now_ms, who)
     elif _holds(item):
         _explain(case, item, now_ms, who)
     _end(case, item, now_ms, who)
     return _sort(case, was.active, was.suppressed, was.withdrawn)
+
+
+def _past(case: Case, item: FindingFacts) -> bool:
+    """True for facts that would bring back what is over already: a service that starts again repeats its past.
+
+    A clearing counts whenever it comes: what the rules know by the time of readings may be older than a word of the
+    flood control, which goes by the wall clock.
+    """
+    stored = case.values
+    if item.updated_at >= stored["updated_at"] or item.repeats > stored["repeats"]:
+        return False
+    gone = case.alarm.withdrawn and item.withdrawn_at is None
+    return item.repeats < stored["repeats"] or gone or (_holds(item) and not case.alarm.active)
 
 
 def _sort(case: Case, active: bool, suppressed: bool, withdrawn: bool) -> Sort | None:

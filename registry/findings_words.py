@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 KEY_LENGTH: Final = 160
+OUTAGE: Final = "info_outage"
+"""Kind of the parents: gateways, buses and districts that are out as a whole."""
 Severity = Literal["info", "minor", "major", "critical"]
 Priority = Literal["none", "low", "medium", "high", "urgent"]
 SEVERITIES: Final = ("info", "minor", "major", "critical")
@@ -33,8 +35,8 @@ class FindingFacts:
 
     key: stable name of the finding, at most 160 characters. severity: info, minor, major or critical. evidence: JSON
     types only. parent_key: key of the outage that explains it; while that and its own condition last it is DSUPR.
-    updated_at: when the rules last changed their mind; facts older than those recorded are ignored, so that a service
-    that starts again may repeat its past. cleared_at, withdrawn_at: None while that is not so.
+    updated_at: when the rules last changed their mind; older facts than those recorded never bring back what is over,
+    so that a service that starts again may repeat its past. cleared_at, withdrawn_at: None while that is not so.
     """
 
     key: str

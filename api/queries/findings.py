@@ -8,7 +8,6 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from anomaly.flood import KIND as OUTAGE
 from api import paging, words
 from api.access.areas import Areas, in_areas
 from api.paging import Page
@@ -17,6 +16,7 @@ from api.schemas_findings import FindingDetail, FindingOut, HistoryOut, WindowOu
 from metering.clock import rfc3339
 from registry.alarm_states import BY_PEOPLE, Alarm, allowed
 from registry.findings_store import FINDING, HISTORY
+from registry.findings_words import OUTAGE
 from registry.maintenance import WINDOW
 
 MASKED: Final = ("SHLVD", "DSUPR", "OOSRV")

@@ -110,6 +110,19 @@ def test_facts_from_the_past_are_ignored(database: Database) -> None:
     assert [line["event"] for line in history(database)] == ["raise", "clear"]
 
 
+def test_a_clearing_counts_though_the_flood_control_spoke_later(database: Database) -> None:
+    put(database, LEAK)
+    put(database, replace(LEAK, parent_key="outage:1", updated_at=20_000))  # by the wall clock
+    late = replace(LEAK, cleared_at=9000, updated_at=9000, parent_key="outage:1")  # by the time of readings
+    assert told(put(database, late)) == [("cleared", "DSUPR", "RTNUN")]
+    assert put(database, late) == []
+    assert put(database, LEAK) == []
+    again = replace(LEAK, repeats=1, updated_at=9500)
+    assert told(put(database, again)) == [("reopened", "RTNUN", "UNACK")]
+    assert put(database, late) == []
+    assert finding(database)["updated_at"] == 20_000
+
+
 def test_new_evidence_is_an_update_without_a_line_of_history(database: Database) -> None:
     put(database, LEAK)
     version = finding(database)["version"]
