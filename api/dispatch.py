@@ -27,6 +27,7 @@ from registry.database import Database
 from registry.roles import service
 
 _PLAN_EVERY_S: Final = 30.0
+"""Between two looks at the calendar, and for results of commands that expired."""
 _CLOCK_DEADLINE_S: Final = 20 * 3600
 """A gateway without a link gets its monthly set-clock when it returns within this time."""
 _ACTOR: Final = service("dispatch")
@@ -63,11 +64,12 @@ class Dispatcher:
     async def tick(self) -> None:
         """Do what is due now. Raises: RegistryError, SQLAlchemyError, BrokerError."""
         now = self._clock.now_ms()
-        if self._clock.monotonic() - self._planned_at >= _PLAN_EVERY_S:
+        late = self._clock.monotonic() - self._planned_at >= _PLAN_EVERY_S
+        if late:
             self._planned_at = self._clock.monotonic()
             if self._is_clock_day(now):
                 await self._write(lambda c: self.order_set_clocks(c, now))
-        changes = await self._read(lambda c: commands.unsettled(c, now))
+        changes = await self._read(lambda c: commands.unsettled(c, now, late=late))
         if changes:
             await self._write(lambda c: commands.settle(c, changes))
             self.counters["commands_closed"] += len(changes)

@@ -54,18 +54,20 @@ class Actions:
     async def read_now(self, command: Command) -> Outcome:
         """Read each meter before the sweep of its bus; buses work side by side. Raises: MessageError."""
         meters = list(dict.fromkeys(_args(command, ReadNow).meters))
-        rows = await asyncio.gather(*(self._read(command.nonce, meter) for meter in meters))
+        pushed = frozenset(self._pushed())
+        rows = await asyncio.gather(*(self._read(command.nonce, meter, pushed) for meter in meters))
         return _outcome(rows, "read")
 
     async def set_clock(self, command: Command) -> Outcome:
         """Set clocks, bus by bus side by side, and read each meter's time back. Raises: MessageError."""
         args = _args(command, SetClock)
         rows: list[Event] = []
+        pushed = frozenset(self._pushed())
         buses: dict[str, tuple[Bus, list[PlannedMeter]]] = {}
         for meter in dict.fromkeys(args.meters):
             found = self._poller.find(meter)
             if found is None:
-                rows.append(self._absent(command.nonce, meter, "its clock is its platform's"))
+                rows.append(self._absent(command.nonce, meter, pushed, "its clock is its platform's"))
             elif not found[1].meter.profile.takes_time:
                 model = found[1].meter.profile.id
                 rows.append(self._row(command.nonce, meter, "no_set_time", f"model {model} takes no set-time"))
@@ -76,9 +78,9 @@ class Actions:
             rows += done
         return _outcome(rows, "set")
 
-    async def _read(self, nonce: str, meter: str) -> Event:
+    async def _read(self, nonce: str, meter: str, pushed: frozenset[str]) -> Event:
         if self._poller.find(meter) is None:
-            return self._absent(nonce, meter, "it cannot be read on demand")
+            return self._absent(nonce, meter, pushed, "it cannot be read on demand")
         try:
             reading = await read_now(self._poller, meter)
         except MetergateError as error:
@@ -106,8 +108,8 @@ class Actions:
             return self._row(nonce, meter.meter, cause_of(error), error.message)
         return self._row(nonce, meter.meter, "ok" if found.taken else "not_taken", found.sentence)
 
-    def _absent(self, nonce: str, meter: str, why: str) -> Event:
-        if meter in set(self._pushed()):
+    def _absent(self, nonce: str, meter: str, pushed: frozenset[str], why: str) -> Event:
+        if meter in pushed:
             return self._row(nonce, meter, "sends_by_itself", f"an MQTT meter sends by itself: {why}")
         return self._row(nonce, meter, "unknown_meter", "this gateway's plan has no such meter")
 

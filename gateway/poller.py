@@ -189,6 +189,7 @@ class Poller:
         self._awake = asyncio.Event()
         self._wake_at = 0.0
         self._watch = ClockWatch(clock.now_ms(), clock.monotonic())
+        self._by_meter: dict[str, tuple[Bus, MeterPoll]] = {}
         self.buses = {file.name: Bus(self, file, rng) for file in plan.buses}
         self._place(plan, {})
 
@@ -271,9 +272,7 @@ class Poller:
 
     def find(self, meter: str) -> tuple[Bus, MeterPoll] | None:
         """Return where a meter hangs, None when it is not polled here."""
-        return next(
-            ((bus, poll) for bus in self.buses.values() for poll in bus.polls if poll.meter.meter == meter), None
-        )
+        return self._by_meter.get(meter)
 
     def soon(self, bus: Bus, poll: MeterPoll) -> None:
         """A silent meter gave a sign of life: ask it at once instead of after its pause."""
@@ -322,6 +321,7 @@ class Poller:
             self._push(self.buses[meter.bus.name], poll, poll.due)
         for name, polls in groups.items():
             self.buses[name].polls = polls
+        self._by_meter = {p.meter.meter: (bus, p) for bus in self.buses.values() for p in bus.polls}
 
     def _push(self, bus: Bus, poll: MeterPoll, due: float) -> None:
         if poll.retired:

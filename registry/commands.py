@@ -98,18 +98,22 @@ def sent(connection: Connection, nonces: Sequence[str]) -> None:
     connection.execute(sa.update(CommandRecord).where(*where).values(state="sent"))
 
 
-def unsettled(connection: Connection, now: int) -> Sequence[Mapping[str, Any]]:
-    """Return the changes that are due: [{nonce, state, result, finished_at}] for `settle`. Only reads."""
+def unsettled(connection: Connection, now: int, *, late: bool = True) -> Sequence[Mapping[str, Any]]:
+    """Return the changes that are due: [{nonce, state, result, finished_at}] for `settle`. Only reads.
+
+    late: look for results of expired commands too; a gateway that was away for days brings them.
+    """
     statement = sa.select(_TABLE.c.nonce, _TABLE.c.state, _TABLE.c.gateway_id, _TABLE.c.issued_at, _TABLE.c.deadline)
     looked_for = sa.and_(_TABLE.c.state == "expired", _TABLE.c.deadline > now - LATE_RESULT_MS)
-    found = connection.execute(statement.where(sa.or_(_TABLE.c.state.in_(OPEN), looked_for))).mappings()
+    is_open = _TABLE.c.state.in_(OPEN)
+    found = connection.execute(statement.where(sa.or_(is_open, looked_for) if late else is_open)).mappings()
     rows = [dict(row) for row in found]
     if not rows:
         return []
     results = _results(connection, rows)
     changes = [{"nonce": row["nonce"], **results[row["nonce"]]} for row in rows if row["nonce"] in results]
-    late = [row for row in rows if row["state"] in OPEN and row["deadline"] < now and row["nonce"] not in results]
-    for row in late:
+    overdue = [row for row in rows if row["state"] in OPEN and row["deadline"] < now and row["nonce"] not in results]
+    for row in overdue:
         why = "the gateway was not connected" if row["state"] == "waiting" else "no result came until the deadline"
         changes.append({"nonce": row["nonce"], "state": "expired", "result": why, "finished_at": now})
     return changes

@@ -16,7 +16,7 @@ from gateway.plan import Plan, parse_plan
 from gateway.plan_store import stored_path
 from gateway.profiles import load_profiles
 from gateway.service import Gateway
-from gateway.settings import GatewaySettings
+from gateway.settings import FieldBrokerSettings, GatewaySettings
 from metering.clock import SystemClock
 from metering.messages import nonce_of
 from metering.mqtt import BrokerSettings
@@ -76,7 +76,10 @@ async def _house(
             outbox=tmp_path / "gw" / "outbox.db", office_keys=(office.public,) if keys else (), health_interval_s=0.5
         )
         plan = _plan(_plan_text(farm.path("b"), METERS, interval_s=interval_s))
-        gateway = Gateway(settings, plan, broker=BrokerSettings(port=port), clock=SystemClock(), rng=random.Random(1))
+        gateway = Gateway(
+            settings, plan, broker=BrokerSettings(port=port), field_broker=FieldBrokerSettings(port=port),
+            clock=SystemClock(), rng=random.Random(1),
+        )  # fmt: skip
         work = [asyncio.ensure_future(office.run()), asyncio.ensure_future(gateway.run())]
         try:
             await until(lambda: office.session.connected and gateway.uplink and gateway.uplink.session.connected)
@@ -271,5 +274,26 @@ def test_a_plan_by_broker_is_taken_when_newer_and_kept_for_the_next_start(
         assert (gateway.plan.version, len(gateway.plan.meters)) == (3, 2)
         read = len([row for row in office.rows if isinstance(row, Reading)])
         await until(lambda: len([row for row in office.rows if isinstance(row, Reading)]) > read + 4)
+
+    _in_house(tmp_path, broker.port, scenario)
+
+
+def test_a_plan_brings_mqtt_meters_and_takes_them_away_again(tmp_path: Path, broker: BrokerProcess) -> None:
+    """The gateway had none: it connects to the field broker, and read-now says that such a meter sends by itself."""
+    pushed = '[[mqtt_bus]]\nname = "lora"\n[[mqtt_meter]]\nmeter = "G-9"\nbus = "lora"\n'
+    pushed += 'device = "0004A30B001C0530"\nprofile = "ugm-chirpstack"\n'
+
+    async def scenario(house: House) -> None:
+        office, gateway = house.office, house.gateway
+        assert gateway.pushed is None
+        await office.send(office.plan(_plan_text(house.place, METERS, version=2) + pushed, 2), leaf="plan")
+        await until(lambda: gateway.pushed is not None and gateway.pushed.session.connected, what="a field session")
+        nonce, sealed = office.command("read-now", {"meters": ["G-9", "W-1"]})
+        await office.send(sealed)
+        await until(lambda: office.finals(nonce))
+        assert {m: e.cause for m, e in office.results(nonce).items()} == {"G-9": "sends_by_itself", "W-1": "ok"}
+        await office.send(office.plan(_plan_text(house.place, METERS, version=3), 3), leaf="plan")
+        await until(lambda: gateway.plan.version == 3 and gateway.pushed is None, what="no field session")
+        assert gateway.health().meters == 4
 
     _in_house(tmp_path, broker.port, scenario)
