@@ -43,3 +43,13 @@ FROM runtime AS api
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
     CMD ["python", "-m", "metergate.health", "api", "--config", "/etc/metergate/metergate.toml"]
 CMD ["api", "--config", "/etc/metergate/metergate.toml"]
+
+FROM runtime AS anomaly
+HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
+    CMD ["python", "-m", "metergate.health", "anomaly", "--config", "/etc/metergate/metergate.toml"]
+CMD ["anomaly", "--config", "/etc/metergate/metergate.toml"]
+
+FROM runtime AS office
+HEALTHCHECK --interval=30s --timeout=10s --start-period=120s --retries=3 \
+    CMD ["python", "-m", "metergate.health", "office", "--config", "/etc/metergate/metergate.toml"]
+CMD ["office", "--config", "/etc/metergate/metergate.toml"]

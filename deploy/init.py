@@ -24,8 +24,10 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "secrets"
 PLAIN = (
+    "broker_anomaly",
     "broker_api",
     "broker_ingest",
+    "broker_office",
     "broker_watch",
     "influxdb_admin",
     "influxdb_metergate",
@@ -35,9 +37,10 @@ PLAIN = (
 )
 REGISTRY_URL = "postgresql+psycopg://metergate:{password}@postgres:5432/metergate"
 GATEWAY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
-OURS = ("anomaly", "api", "ingest", "watch")
+OURS = ("anomaly", "api", "ingest", "office", "watch")
 # who may do what at the broker: as in metergate/broker_access.py, which cannot be imported here (a test compares)
 SERVICES = {
+    "anomaly": ("read mg/v1/+/notice",),
     "api": ("write mg/v1/+/+/cmd", "write mg/v1/+/+/plan", "read mg/v1/+/+/tap", "read mg/v1/+/notice"),
     "ingest": (
         "read mg/v1/+/+/up",

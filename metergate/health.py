@@ -1,15 +1,16 @@
 """Is this one service well? For the health checks of containers, which want an exit code.
 
-    python -m metergate.health api|anomaly|ingest|gateway [--config FILE]
+    python -m metergate.health api|anomaly|ingest|gateway|office [--config FILE]
 
 api: it answers /livez. ingest, anomaly: its report in the registry is fresh. gateway: the health.json beside its
-outbox is fresh. Exit code 0 when well; else 1 and one sentence. A service that waits for broker, store or meters is
-well: to start it again would not help, and /readyz says what is missing.
+outbox is fresh. office: it holds its outbox. Exit code 0 when well; else 1 and one sentence. A service that waits for
+broker, store or meters is well: to start it again would not help, and /readyz says what is missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import http.client
 import json
 import ssl
@@ -98,6 +99,20 @@ def gateway(settings: Settings, clock: Clock) -> str:
     return _stale(f"gateway {said['gateway']}", said, settings.gateway.health_interval_s, clock)
 
 
+def office(settings: Settings, _clock: Clock) -> str:
+    """Return "" when somebody holds the office's outbox, else why it is not well."""
+    path = settings.office.outbox
+    lock = path.with_name(path.name + ".lock")
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back at once, when the file is closed
+    except BlockingIOError:
+        return ""
+    except OSError as error:
+        return f"{lock} cannot be read: {error.strerror}"
+    return f"nobody holds {lock}"
+
+
 def _stale(who: str, said: dict[str, Any], every_s: float, clock: Clock) -> str:
     age_s = (clock.now_ms() - int(said["at"])) / 1000
     allowed_s = max(_LEAST_S, _MISSED_REPORTS * every_s)
@@ -109,6 +124,7 @@ CHECKS: Final[dict[str, Callable[[Settings, Clock], str]]] = {
     "anomaly": anomaly,
     "ingest": ingest,
     "gateway": gateway,
+    "office": office,
 }
 
 

@@ -16,7 +16,7 @@ from metergate.settings import load_settings
 from tests.deploy.tools import DEPLOY, ROOT, compose, make_secrets, run, written
 
 SERVICES = sorted(written()["services"])
-OURS = ("api", "gateway", "ingest")
+OURS = ("anomaly", "api", "gateway", "ingest", "office")
 SECRET_WORDS = re.compile(r"PASSWORD|PASSWD|TOKEN|SECRET|_KEY|REGISTRY__URL")
 
 
@@ -151,14 +151,16 @@ def test_our_services_understand_their_settings(
         return
     password = (tmp_path / "postgres").read_text()
     assert settings.registry.url == f"postgresql+psycopg://metergate:{password}@postgres:5432/metergate"
+    assert settings.broker.username == name
+    assert settings.broker.password.get_secret_value() == (tmp_path / f"broker_{name}").read_text()
+    if name == "office":  # it reads no store
+        assert str(settings.office.outbox).startswith("/var/lib/metergate/")
+        return
     assert settings.store.kind == "influxdb"
     assert settings.store.influxdb.password.get_secret_value() == (tmp_path / "influxdb_metergate").read_text()
     influxdb = service(house, "influxdb")["environment"]
     assert settings.store.influxdb.username == influxdb["INFLUXDB_USER"]
     assert settings.store.influxdb.database == influxdb["INFLUXDB_DB"]
-    if name == "ingest":
-        assert settings.broker.username == "ingest"
-        assert settings.broker.password.get_secret_value() == (tmp_path / "broker_ingest").read_text()
 
 
 def test_the_example_plan_is_sound_and_of_the_default_gateway() -> None:

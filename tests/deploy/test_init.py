@@ -25,8 +25,8 @@ def test_every_secret_of_compose_is_made(tmp_path: Path) -> None:
 def test_passwords_are_long_all_different_and_need_no_quoting(tmp_path: Path) -> None:
     make_secrets(tmp_path, "gw-1", "gw-2")
     plain = [p.read_text() for p in tmp_path.iterdir() if p.name not in (*MADE, "registry_url")]
-    assert len(plain) == 10
-    assert len(set(plain)) == 10
+    assert len(plain) == 12
+    assert len(set(plain)) == 12
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{32}", text) for text in plain)
 
 
@@ -44,7 +44,7 @@ def test_a_second_run_adds_a_gateway_and_changes_no_password(tmp_path: Path) -> 
     after = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert {name: after[name] for name in before} == before
     users = [line.partition(":")[0] for line in after["mosquitto_users"].splitlines()]
-    assert users == ["api", "gw-1", "gw-2", "ingest", "watch"]
+    assert users == ["anomaly", "api", "gw-1", "gw-2", "ingest", "office", "watch"]
     assert "nothing was missing" in make_secrets(tmp_path)
 
 
@@ -57,7 +57,7 @@ def test_a_password_of_the_broker_is_rotated_alone(tmp_path: Path) -> None:
 
 
 def test_names_that_cannot_be_a_gateway_are_refused(tmp_path: Path) -> None:
-    for name in ("ingest", "watch", "api", "anomaly", "a/b", "../x", "+", "#", "", "x" * 49, "-gw"):
+    for name in ("ingest", "watch", "api", "anomaly", "office", "a/b", "../x", "+", "#", "", "x" * 49, "-gw"):
         command = [sys.executable, str(DEPLOY / "init.py"), "--folder", str(tmp_path), f"--gateway={name}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2, name
@@ -84,8 +84,8 @@ def test_git_never_sees_a_secret(tmp_path: Path) -> None:
 def test_the_access_list_is_the_one_that_metergate_broker_write_makes(tmp_path: Path) -> None:
     """init.py cannot import it, so that it says the same a second time; letter by letter."""
     make_secrets(tmp_path, "gw-1", "gw.2", "Office_3")
-    logins = [Login(name, name, "", 0, None) for name in ("gw-1", "gw.2", "Office_3")]
-    logins += [Login(name, f"@{name}", "", 0, None) for name in ("api", "ingest", "watch")]
+    logins = [Login(name, name, "", 0, None) for name in ("gw-1", "gw.2", "Office_3", "office")]
+    logins += [Login(name, f"@{name}", "", 0, None) for name in ("anomaly", "api", "ingest", "watch")]
     assert (tmp_path / "mosquitto_acl").read_text() == acl_text(logins)
 
 

@@ -11,7 +11,7 @@ import pytest
 from metergate.settings import load_settings
 from tests.deploy.tools import DEPLOY, program, run
 
-UNITS = ("api", "gateway", "ingest")
+UNITS = ("anomaly", "api", "gateway", "ingest", "office")
 INSTALLED = "/opt/metergate/bin/metergate"
 
 
@@ -87,7 +87,7 @@ def test_only_the_gateway_reaches_serial_ports() -> None:
     assert lines("gateway", "SupplementaryGroups") == ["dialout"]
     assert lines("gateway", "DevicePolicy") == ["closed"]
     assert all(value.startswith("char-tty") for value in lines("gateway", "DeviceAllow"))
-    for name in ("api", "ingest"):
+    for name in ("anomaly", "api", "ingest", "office"):
         assert lines(name, "PrivateDevices") == ["yes"]
         assert lines(name, "SupplementaryGroups") == []
 
@@ -107,16 +107,18 @@ def test_the_example_settings_write_only_where_the_unit_may(name: str, tmp_path:
     else:
         assert settings.registry.url.startswith(f"sqlite:///{mine}")
         assert str(settings.store.path).startswith(mine)
+        assert str(settings.office.outbox).startswith(mine)
+        assert str(settings.audit.anchors).startswith(mine)
     assert settings.broker.password.get_secret_value() == "s3cret"
-    assert settings.broker.username == {"gateway": "gw-1", "ingest": "ingest", "api": "api"}[name]
+    assert settings.broker.username == ("gw-1" if name == "gateway" else name)
     assert lines(name, "WorkingDirectory") == [mine.rstrip("/")]
 
 
 def test_the_drop_in_of_the_manual_is_understood(folder: Path) -> None:
     """What stands as comments in the units, for PostgreSQL and InfluxDB, is switched on and read by systemd."""
-    for name in ("api", "ingest"):
+    for name in ("anomaly", "api", "ingest", "office"):
         options = re.findall(r"^# ((?:LoadCredential|Environment)=.*)$", text(name), re.MULTILINE)
-        assert len(options) == 4
+        assert len(options) == (2 if name == "office" else 4)  # the office reads no store
         drop_in = folder / f"metergate-{name}.service.d" / "databases.conf"
         drop_in.parent.mkdir()
         drop_in.write_text("[Service]\n" + "\n".join(options) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 from collections.abc import Callable
 from contextlib import closing
@@ -128,3 +129,12 @@ def test_a_settings_file_with_a_mistake_is_not_well(tmp_path: Path, capsys: pyte
     path.write_text("[api]\nprot = 1\n")
     assert health.main(["api", "--config", str(path)]) == 1
     assert 'did you mean "port"?' in capsys.readouterr().err
+
+
+def test_the_office_is_well_while_it_holds_its_outbox(settings: Settings, tmp_path: Path) -> None:
+    here = settings.model_copy(update={"office": settings.office.model_copy(update={"outbox": tmp_path / "o.db"})})
+    assert "cannot be read: No such file" in health.office(here, ManualClock())
+    with (tmp_path / "o.db.lock").open("wb") as lock:
+        assert health.office(here, ManualClock()) == f"nobody holds {tmp_path / 'o.db.lock'}"
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert health.office(here, ManualClock()) == ""
