@@ -11,7 +11,16 @@ from alembic.migration import MigrationContext
 
 from registry import ledger
 from registry.database import Database
-from registry.models import Closing, EventRecord, Gateway, GatewayStatus, Meter, Quarantine
+from registry.models import (
+    Closing,
+    EventRecord,
+    Gateway,
+    GatewayStatus,
+    Installation,
+    Meter,
+    Quarantine,
+    UsagePoint,
+)
 from registry.tables import Base
 
 
@@ -128,3 +137,16 @@ def test_facts_of_some_meters_and_of_all_gateways(database: Database) -> None:
         assert set(some) == {f"M{i}" for i in range(900)} | {"shelf"}
         assert (some["M1"].gateway, some["shelf"].gateway) == ("gw-1", "office")
         assert ledger.load_meters(connection, []) == {}
+
+
+def test_late_readings_of_a_removed_meter_still_belong_to_the_days_of_its_last_place(database: Database) -> None:
+    with database.begin() as connection:
+        connection.execute(sa.insert(UsagePoint), [{"id": "U1", "medium": "gas", "tz": "Asia/Shanghai"}])
+        connection.execute(sa.insert(UsagePoint), [{"id": "U2", "medium": "gas", "tz": "Europe/Berlin"}])
+        connection.execute(sa.insert(Meter), [{"id": "M1", "medium": "gas", "quantity": "volume"}])
+        stays = [("U2", 500, 900), ("U1", 100, 400)]
+        connection.execute(
+            sa.insert(Installation),
+            [{"meter_id": "M1", "usage_point_id": p, "installed_at": i, "removed_at": r} for p, i, r in stays],
+        )
+        assert ledger.load_meters(connection)["M1"].tz == "Europe/Berlin"
