@@ -199,7 +199,7 @@ async def _on_refused(request: Request, error: Exception) -> Response:
     """The registry does not make a change."""
     assert isinstance(error, RefusedError)
     status, sort = _REFUSED[error.sort]
-    return problems.response(status, sort, problems.shown(error), instance=request.scope["path"])
+    return problems.response(status, sort, problems.shown(error, most=500), instance=request.scope["path"])
 
 
 async def _on_dependency(request: Request, error: Exception) -> Response:

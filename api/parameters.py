@@ -121,7 +121,9 @@ def _explain_one(fault: Any, request: Request) -> ParameterProblem:
         words = re.findall(r"'([^']*)'", str(fault.get("ctx", {}).get("expected", "")))
         problem = f"allowed: {', '.join(words)}; {nearest(shown(value), words)}"
     else:
-        problem = _IN_WORDS.get(fault["type"], fault["msg"]).format(**fault.get("ctx", {}))
+        # a message of ours may quote what was sent: only our own words are templates
+        words_of = _IN_WORDS.get(fault["type"])
+        problem = words_of.format(**fault.get("ctx", {})) if words_of else shown(fault["msg"], most=300)
     return ParameterProblem(place=str(place), name=name, value=shown_value, problem=problem)
 
 

@@ -69,10 +69,10 @@ def invalid(name: str, value: object, problem: str, *, place: str = "query") -> 
     return ProblemError(422, "invalid-parameter", f"{fault.name}: {problem}", errors=[fault])
 
 
-def shown(value: object) -> str:
-    """Return a short text of something a caller sent, without control characters."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value)[: _MAX_SHOWN + 1])
-    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
+def shown(value: object, *, most: int = _MAX_SHOWN) -> str:
+    """Return a text of something a caller sent, cut to `most` characters, without control characters."""
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value)[: most + 1])
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def document(

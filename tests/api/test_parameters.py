@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import pytest
+from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
+from starlette.requests import Request
 
-from api.parameters import Day, Moment, Word
+from api.parameters import Day, Moment, Word, explain
 
 MOMENT: TypeAdapter[int] = TypeAdapter(Annotated[int, Moment.__metadata__[0]])
 WORD: TypeAdapter[str] = TypeAdapter(Word)
@@ -72,3 +74,9 @@ def test_a_word_may_hold_whatever_people_write(text: str) -> None:
 def test_a_day_is_written_in_full(text: str) -> None:
     with pytest.raises(ValidationError):
         DAY.validate_python(text)
+
+
+def test_braces_in_what_was_sent_are_no_template_of_the_answer() -> None:
+    fault = {"type": "index", "loc": ("body", "index"), "msg": "not a number: '}{0.__class__}'", "ctx": {"why": "x"}}
+    told = explain(RequestValidationError([fault]), Request({"type": "http"}))
+    assert told.errors[0].problem == "not a number: '}{0.__class__}'"
