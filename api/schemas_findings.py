@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from api.parameters import Moment, clean
 from api.schemas import Answer, At, NextCursor
-from api.schemas_access import Body
+from api.schemas_access import Body as PlainBody
 from registry.alarm_states import AlarmState
 from registry.maintenance import Scope
 
@@ -88,6 +88,12 @@ class FindingDetail(FindingOut):
     parent_id: int | None
     allowed: list[str] = Field(description="What a person can do now.", examples=[["acknowledge", "shelve"]])
     history: list[HistoryOut] = Field(description="Oldest first; of very long ones the last 1000 lines.")
+
+
+class Body(PlainBody):
+    """Base of these bodies: a text that looks like a number is none."""
+
+    model_config = ConfigDict(strict=True)
 
 
 class AcknowledgeIn(Body):

@@ -162,7 +162,9 @@ def test_many_are_acknowledged_each_by_itself(world: World) -> None:
         (99, 404, None),
         (4, 200, "NORM"),
     ]
-    assert post(world, "acknowledge", {"ids": []}).status_code == 422
+    for bad in ([], ["1"], [True], [1.0], [0], [10**30], None):
+        assert post(world, "acknowledge", {"ids": bad}).status_code == 422, bad
+    assert post(world, "acknowledge", {"ids": [1], "more": 1}).status_code == 422
     assert post(world, "acknowledge", {"ids": list(range(1, 502))}).status_code == 422
 
 
