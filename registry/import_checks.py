@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -18,16 +18,14 @@ _PAGE: Final = 5000
 _MONTH_MS: Final = 30 * 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Volumes [m³ in 30 days] of a household: from shown_m3 on a person looks, from reread_m3 on it is read again.
+Limits = Mapping[tuple[str, str], tuple[int, int]]
+"""(class, medium) -> [micro in 30 days] above which a person looks, and above which the meter is read again."""
 
-    The manuals name 50 and 100 m³ of gas; other media and classes have no such numbers there: steps judge them.
-    """
-
-    shown_m3: int = 50
-    reread_m3: int = 100
-    classes: tuple[str, ...] = ("residential", "residential_heating")
+HOUSEHOLD_GAS: Final[Limits] = {
+    ("residential", "gas"): (50 * MICRO, 100 * MICRO),
+    ("residential_heating", "gas"): (50 * MICRO, 100 * MICRO),
+}
+"""What the manuals name, where the setting `billing.limits` says nothing else."""
 
 
 def check_batch(database: Database, batch: int, limits: Limits) -> None:
@@ -147,11 +145,13 @@ def _doubt_of(step: StepResult) -> tuple[str, str] | None:
 
 
 def _large(row: Any, step: StepResult, limits: Limits) -> tuple[str, str] | None:
-    if step.consumption is None or row.medium != "gas" or row.customer_class not in limits.classes:
+    limit = limits.get((row.customer_class or "", row.medium or ""))
+    if step.consumption is None or limit is None:
         return None
     month = step.consumption * _MONTH_MS // max(row.at - row.before_at, _MONTH_MS)
-    if month > limits.reread_m3 * MICRO:
-        return "read_again", f"more than {limits.reread_m3} m³ in a month, read it again"
-    if month > limits.shown_m3 * MICRO:
-        return "large_volume", f"more than {limits.shown_m3} m³ in a month"
+    shown, again = limit
+    if month > again:
+        return "read_again", f"more than {from_micro(again)} in a month, read it again"
+    if month > shown:
+        return "large_volume", f"more than {from_micro(shown)} in a month"
     return None

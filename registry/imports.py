@@ -24,7 +24,7 @@ from metering.quantities import QUANTITIES, to_micro
 from registry import audit, tabular
 from registry.book_changes import BookError
 from registry.database import Database
-from registry.import_checks import Limits, check_batch
+from registry.import_checks import HOUSEHOLD_GAS, Limits, check_batch
 from registry.models import Installation, Meter, UsagePoint
 from registry.models_books import ImportBatch, ImportRow, OfficeRow
 from registry.office import check_values
@@ -75,7 +75,7 @@ def preview_readings(
                 staged = list(_stage(connection, batch, chunk, now, actor))
                 if staged:
                     connection.execute(sa.insert(ImportRow), staged)
-        check_batch(database, batch, limits or Limits())
+        check_batch(database, batch, HOUSEHOLD_GAS if limits is None else limits)
     except BaseException:
         drop(database, batch)
         raise

@@ -57,8 +57,9 @@ def import_readings(
     """
     with _opened(config) as database:
         now, actor = SystemClock().now_ms(), console(operator())
+        limits = load_settings(config).billing.limits_of()
         with _as_settings_error(file):
-            preview = imports.preview_readings(database, actor, file, now=now, district=district)
+            preview = imports.preview_readings(database, actor, file, now=now, district=district, limits=limits)
         if send_back:
             with database.begin() as connection:
                 imports.send_back(connection, actor, preview.batch, send_back, now=now)
