@@ -7,6 +7,8 @@ import threading
 from pathlib import Path
 
 import httpx
+import pytest
+from pydantic import ValidationError
 
 from api.settings import ApiSettings
 from metering.clock import SystemClock
@@ -92,3 +94,19 @@ def test_every_answer_carries_the_headers_that_keep_browsers_careful(world: Worl
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert "cache-control" in answer.headers
         assert "access-control-allow-origin" not in answer.headers
+
+
+def test_further_names_are_ours_when_the_settings_say_so(tmp_path: Path) -> None:
+    world = make_world(tmp_path, settings=ApiSettings(names=("metergate.example", "192.0.2.1")))
+    for host in ("metergate.example", "Metergate.EXAMPLE:8080", "metergate.example.", "192.0.2.1:443", "localhost"):
+        assert world.get("/livez", headers={"host": host}).status_code == 200, host
+    for host in ("evil.example", "metergate.example.evil.example", "metergate.example:x", ""):
+        answer = world.get("/livez", headers={"host": host})
+        assert answer.status_code == 421, host
+    assert "metergate.example" in answer.json()["detail"]
+    world.close()
+
+
+def test_a_name_that_is_an_address_of_a_page_is_refused_in_the_settings() -> None:
+    with pytest.raises(ValidationError, match="is not a host name"):
+        ApiSettings(names=("https://metergate.example",))
