@@ -173,7 +173,9 @@ class Uplink:
             if not count:
                 self.outbox.distrust(f"rows from {wanted.low} on should be in the outbox and are not")
                 raise OutboxError("the outbox is about to be replaced")
-            if epoch != ledger.epoch or not self.session.connected:
+            if not self.session.connected:
+                return  # at the end nobody tells the ledger, and rows in memory are read without a pause: no turning
+            if epoch != ledger.epoch:
                 continue
             self._send(wanted.low, count, rows)
         if ledger.gone and ledger.connected and not ledger.in_flight:
