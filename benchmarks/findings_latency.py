@@ -130,7 +130,8 @@ def measure(city: City, told: mp.SimpleQueue, database: Database) -> None:
         while not told.empty():
             line = told.get()
             over = over or line is None
-            committed |= {} if line is None else dict.fromkeys(line[2], line[1])
+            for meter in () if line is None else line[2]:
+                committed.setdefault(meter, line[1])
         quiet += over
         CLOCK.pause(city.settings.look_s)
     delays = np.array([recorded[meter] - at for meter, at in committed.items() if meter in recorded])
