@@ -270,3 +270,10 @@ def closed_periods(connection: Connection, usage_point: str, after: str) -> set[
             )
         ).scalars()
     )
+
+
+def latest_closed(connection: Connection) -> str | None:
+    """Return the latest period of which anything is closed."""
+    return connection.execute(
+        sa.select(sa.func.max(BillingTotal.period)).where(BillingTotal.close_id.is_not(None))
+    ).scalar()

@@ -97,10 +97,14 @@ DEFAULTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Calendars:
-    """All calendars and extra days; answers for a class and medium. The most particular calendar speaks."""
+    """All calendars and extra days; answers for a class and medium. The most particular calendar speaks.
+
+    otherwise: calendars for whom no rule is meant, so that no usage point drops out unseen.
+    """
 
     rules: Sequence[Calendar] = DEFAULTS
     extra: Sequence[ExtraDay] = ()
+    otherwise: Sequence[Calendar] = ()
     _found: dict[tuple[str, str, str], Calendar | None] = field(default_factory=dict, compare=False, repr=False)
     _bounds: dict[tuple[str, str, str, str], Bounds | None] = field(default_factory=dict, compare=False, repr=False)
 
@@ -112,10 +116,11 @@ class Calendars:
         return self._found[key]
 
     def _rule(self, customer_class: str, medium: str, period: str) -> Calendar | None:
-        for wanted in ((customer_class, medium), (customer_class, ANY), (ANY, medium), (ANY, ANY)):
-            for rule in self.rules:
-                if (rule.customer_class, rule.medium) == wanted and rule.covers(period):
-                    return rule
+        for rules in (self.rules, self.otherwise):
+            for wanted in ((customer_class, medium), (customer_class, ANY), (ANY, medium), (ANY, ANY)):
+                for rule in rules:
+                    if (rule.customer_class, rule.medium) == wanted and rule.covers(period):
+                        return rule
         return None
 
     def bounds(self, customer_class: str, medium: str, period: str, tz: str) -> Bounds | None:

@@ -90,7 +90,7 @@ class Place:
 
 
 def calendars_of(connection: Connection) -> Calendars:
-    """Return the registry's calendars and extra days; the manuals' ones while it holds none."""
+    """Return the registry's calendars and extra days; the manuals' ones for whom it holds none."""
     table = BillingCalendar.__table__
     rules = [
         Calendar(r.customer_class, r.medium, r.first_day, r.last_day, r.every, r.month, r.from_period, r.to_period)
@@ -100,7 +100,7 @@ def calendars_of(connection: Connection) -> Calendars:
         ExtraDay(row.customer_class, row.medium, row.day, row.reason)
         for row in connection.execute(sa.select(BillingExtraDay.__table__).order_by(BillingExtraDay.id))
     ]
-    return Calendars(tuple(rules) or DEFAULTS, tuple(extra))
+    return Calendars(tuple(rules), tuple(extra), DEFAULTS)
 
 
 def rules_in_force(connection: Connection, settings: BillingSettings) -> RulesInForce:
