@@ -33,7 +33,7 @@ def get(place: Town, path: str) -> Any:
 
 def start_api(place: Town) -> None:
     place.start("api")
-    wait_for_port(place.house.api_port)
+    wait_for_port(place.house.api_port, 60)
 
 
 def test_mbpoll_reads_what_the_api_shows(tmp_path: Path) -> None:
