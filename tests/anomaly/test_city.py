@@ -19,6 +19,7 @@ from metering.reading import Reading
 from registry import watch
 from registry.alarm_states import AlarmEvent
 from registry.findings_actions import act
+from registry.ledger import StatusRow, save_gateway_status
 from registry.roles import console
 from tests.anomaly.fleet import sample_autumn
 from tests.anomaly.site import BILLED, HOUR, Site, WallClock
@@ -274,6 +275,37 @@ def test_a_new_meter_an_exchange_and_thresholds_are_taken_up_without_a_restart(t
         city.look()
     assert [row["meter"] for row in site.of("reverse_flow")] == ["B"]
     site.close()
+
+
+def test_a_gateway_that_died_is_one_alarm_and_comes_back_by_itself(tmp_path: Path) -> None:
+    site = house(tmp_path, *(Meter(f"M{number}") for number in range(12)))
+    site.clock.now_s = START + 100 * HOUR
+    site.take([reading(hour, use(hour), meter=f"M{number}") for hour in range(100) for number in range(12)])
+    site.settings = site.settings.model_copy(update={"flood_s": 0.5})
+    _state(site, online=False)
+    for _ in range(3):
+        city = site.city()  # each look of a fresh service: its memory of what looks bad is the registry's
+        city.look()
+        site.clock.now_s += 100
+        city._flood_at = 0.0
+        city.look()
+    (outage,) = site.of("info_outage")
+    assert (outage["gateway"], outage["rule"], outage["cleared_at"]) == ("gw-1", "outage_gateway", None)
+    _state(site, online=True)
+    site.take([reading(100, use(100), meter=f"M{number}") for number in range(12)])
+    city.look()
+    city._flood_at = 0.0
+    city.look()
+    (outage,) = site.of("info_outage")
+    assert outage["cleared_at"] is not None
+    assert not site.of("comms_loss")
+    site.close()
+
+
+def _state(site: Site, *, online: bool) -> None:
+    with site.database.begin() as connection:
+        row = StatusRow("gw-1", online=online, state_at=site.clock.now_ms(), health_at=site.clock.now_ms())
+        save_gateway_status(connection, [row])
 
 
 def test_a_second_service_does_not_touch_parts_that_are_judged(tmp_path: Path) -> None:
