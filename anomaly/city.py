@@ -227,17 +227,20 @@ class City:
     def _survey(self, here: Loaded, now_ms: int) -> None:
         with self._database.read() as connection:
             away = gateways_away(connection, now_ms, self.settings.gateway_stale_s)
+        losses = np.zeros(len(here.books.topology.meters), bool)
+        losses[[finding.row for finding in here.engine.book.open_of("comms_loss")]] = True
         self._judgement = flood.judge(
             here.books.topology,
             here.flood,
             newest_at=here.feed.newest_at,
             down_at={name: at for name, at in away.items() if name in here.books.topology.district_of},
             now_ms=now_ms,
+            losses=losses,
         )
         self._flood_at = self._clock.monotonic() + self.settings.flood_s
         for finding in here.engine.book.open_of("comms_loss"):
             key = memory.key_of(finding)
-            if key in self._parents and self._parents[key] != self._judgement.parent_of(finding.row):
+            if self._parents.get(key) != self._judgement.parent_of(finding.row):  # after a start none is known
                 self._unsaved.setdefault(key, (finding, now_ms // 1000))
 
     def _facts(self, here: Loaded, now_ms: int) -> tuple[list[FindingFacts], dict[str, tuple[Finding, int]]]:

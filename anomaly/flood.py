@@ -35,6 +35,7 @@ class Limits:
     quiet_intervals: reading intervals without a reading after which a meter is quiet. quiet_share: of the meters of a
     gateway or bus that must be quiet; fewest_meters: that it must have. gateways_share, fewest_gateways: of a
     district's gateways that must look bad, within together_ms [ms]. settle_ms, grace_ms: see the head of this file.
+    longest_ms: for which a place that is back waits for the rules to let go of the losses of meters that are read.
     """
 
     quiet_intervals: float = 2.5
@@ -45,6 +46,7 @@ class Limits:
     together_ms: int = 15 * 60_000
     settle_ms: int = 90_000
     grace_ms: int = 2 * 3_600_000
+    longest_ms: int = 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +154,16 @@ def judge(
     newest_at: Ints,
     down_at: Mapping[str, int],
     now_ms: int,
+    losses: Flags | None = None,
     limits: Limits = Limits(),
 ) -> Judgement:
     """Say which places are out as a whole, and which meters that explains.
 
     newest_at: [ms UTC] newest reading per meter, 0 when it was never read. down_at: gateways that were there and are
-    known to be away (last will, health too old), with the time since when [ms UTC].
+    known to be away (last will, health too old), with the time since when [ms UTC]. losses: meters with an open
+    communication loss; rules let go of one some hours after its meter is read again, and so long its parent stays.
     """
-    survey = _Survey(topology, memory, newest_at, now_ms, limits)
+    survey = _Survey(topology, memory, newest_at, now_ms, limits, losses)
     gateways = survey.look("gateway", topology.gateways, topology.gateway, down_at)
     bad_gateways = np.array([("gateway", name) in gateways for name in topology.gateways], bool)
     behind = bad_gateways[topology.gateway] & (topology.gateway >= 0) if topology.gateways else survey.never
@@ -184,13 +188,22 @@ def _key(place: Place, watch: Watch) -> str:
 class _Survey:
     """One judgement in the making."""
 
-    def __init__(self, topology: Topology, memory: Memory, newest_at: Ints, now_ms: int, limits: Limits) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        memory: Memory,
+        newest_at: Ints,
+        now_ms: int,
+        limits: Limits,
+        losses: Flags | None,
+    ) -> None:
         self.topology, self.before, self.newest_at = topology, memory.watches, newest_at
         self.now_ms, self.limits = now_ms, limits
         self.slack = (limits.quiet_intervals * topology.interval_ms).astype(np.int64)
         self.known = newest_at > 0
         self.quiet = self.known & (now_ms - newest_at >= self.slack)
         self.never = np.zeros(len(topology.meters), bool)
+        self.closing = self.never if losses is None else losses & ~self.quiet
         self.watches: dict[Place, Watch] = {}
 
     def look(self, scope: str, names: list[str], group: Ints, down_at: Mapping[str, int]) -> dict[Place, Watch]:
@@ -222,7 +235,9 @@ class _Survey:
             return None
         back = self.now_ms if old.back_at is None else old.back_at
         waiting = self.quiet[rows] & (self.newest_at[rows] >= old.started_at - self.slack[rows])
-        if not waiting.any() or self.now_ms - back >= self.limits.grace_ms:
+        silent = waiting.any() and self.now_ms - back < self.limits.grace_ms
+        closing = self.closing[rows].any() and self.now_ms - back < self.limits.longest_ms
+        if not silent and not closing:
             return None
         return replace(old, back_at=back).counted(int(np.count_nonzero(waiting)), old.members, self.now_ms)
 

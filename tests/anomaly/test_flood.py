@@ -64,8 +64,11 @@ class City:
         self.dead: dict[int, int] = {}
         self.memory = Memory()
         self.open: dict[int, FindingFacts] = {}
+        self.heard: dict[int, int] = {}
         self.changes: list[Change] = []
         self.last: Judgement | None = None
+        self.lag_ms = 0
+        """How long the rules keep a loss open after its meter is read again."""
 
     def read(self, now_ms: int) -> None:
         """Let every meter be read that can be read."""
@@ -82,8 +85,16 @@ class City:
         """One round of the service: read, find, judge, record in one transaction."""
         self.read(now_ms)
         down = {g: t0 + will_s * 1000 for g, (t0, t1) in self.away.items() if t0 + will_s * 1000 <= now_ms < t1}
+        losses = np.zeros(self.newest.size, bool)
+        losses[list(self.open)] = True
         judgement = judge(
-            self.topology, self.memory, newest_at=self.newest, down_at=down, now_ms=now_ms, limits=self.limits
+            self.topology,
+            self.memory,
+            newest_at=self.newest,
+            down_at=down,
+            now_ms=now_ms,
+            losses=losses,
+            limits=self.limits,
         )
         facts = judgement.facts(now_ms)
         silent = now_ms - self.newest >= LOSS_MS
@@ -94,6 +105,9 @@ class City:
                 self.open[row] = replace(item, parent_key=parent)
                 facts.append(self.open[row])
         for row in [row for row in self.open if not silent[row]]:
+            if now_ms < self.heard.setdefault(row, now_ms) + self.lag_ms:
+                continue
+            del self.heard[row]
             facts.append(replace(self.open.pop(row), cleared_at=now_ms, updated_at=now_ms))
         with self.database.begin() as connection:
             self.changes += findings.record(connection, facts, now_ms=now_ms)
@@ -153,7 +167,10 @@ def test_ten_thousand_meters_without_power_are_few_alarms_that_return_by_themsel
     assert c.shown("info_outage") == parents
     rounds(c, cut + 5 * MINUTE, cut + 3 * HOUR, 5 * MINUTE)
     assert c.count(kind="comms_loss", state="DSUPR") == 10_000
-    rounds(c, cut + 3 * HOUR, cut + 3 * HOUR + 25 * MINUTE, MINUTE)
+    c.lag_ms = 70 * MINUTE
+    rounds(c, cut + 3 * HOUR, cut + 3 * HOUR + 20 * MINUTE, MINUTE)
+    assert c.count(kind="comms_loss", state="DSUPR") == 10_000
+    rounds(c, cut + 3 * HOUR + 20 * MINUTE, cut + 5 * HOUR, 5 * MINUTE)
     assert c.count(kind="comms_loss", state="NORM", active=False) == 10_000
     assert c.count(kind="info_outage") == c.count(kind="info_outage", active=False) == parents
     opened = [change for change in c.changes if change.sort == "opened" and change.new_state == "UNACK"]
