@@ -100,7 +100,7 @@ def calendars_of(connection: Connection) -> Calendars:
         ExtraDay(row.customer_class, row.medium, row.day, row.reason)
         for row in connection.execute(sa.select(BillingExtraDay.__table__).order_by(BillingExtraDay.id))
     ]
-    return Calendars(tuple(rules), tuple(extra), DEFAULTS)
+    return Calendars(tuple(rules), tuple(extra), otherwise=DEFAULTS)
 
 
 def rules_in_force(connection: Connection, settings: BillingSettings) -> RulesInForce:
