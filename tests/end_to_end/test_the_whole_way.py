@@ -88,8 +88,13 @@ def test_the_api_accounts_for_every_row_of_a_gateway(tmp_path: Path) -> None:
         text = json.dumps(ledger)
         for word in ("produced", "stored", "missing", "quarantined"):
             assert word in text
-        metrics = httpx.get(f"http://127.0.0.1:{place.house.api_port}/metrics", timeout=10).text
-        assert re.search(r"^metergate_ingest_readings_total\{.*result=\"stored\".*\} [1-9]", metrics, re.MULTILINE)
+        counted = re.compile(r"^metergate_ingest_readings_total\{.*result=\"stored\".*\} [1-9]", re.MULTILINE)
+
+        def metrics() -> str:
+            return httpx.get(f"http://127.0.0.1:{place.house.api_port}/metrics", timeout=10).text
+
+        # ingest reports its figures at intervals, hence a little later than the ledger
+        until(lambda: counted.search(metrics()) is not None, metrics, 30)
 
 
 def test_a_full_disk_under_the_outbox_is_told_and_survived(tmp_path: Path) -> None:
