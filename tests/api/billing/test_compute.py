@@ -21,10 +21,13 @@ from ingest.store_sqlite import SqliteStore
 from metering.clock import SystemClock
 from metering.reading import Reading
 from metering.store import ReadingStore
+from registry import ledger
 from registry.billing_close import verify
 from registry.database import Database
+from registry.installations import seal
 from registry.models import Closing, Installation, Meter
 from registry.models_billing import BillingLine, BillingTotal, CalorificValue, GatewayOutage, ReadingCorrection
+from registry.occupancy import change_customer
 from registry.roles import Actor, Role
 from tests.api.billing.town import DAY, HOUR, M, add_place, at, deliver, household, readings
 from tests.databases import influxd, serving
@@ -371,3 +374,57 @@ def test_estimation_draws_a_line_only_where_it_is_switched_on(database: Database
     outcome = block[0].outcome
     assert (outcome.state, outcome.consumption, outcome.method) == ("billed", 6_720_000, "linear")
     assert block[0].shown == "estimated"
+
+
+def test_a_change_of_customer_in_mid_period_splits_the_total_at_its_final_reading(
+    database: Database, store: SqliteStore
+) -> None:
+    add_place(database, "P1")
+    deliver(database, store, readings("M-P1", START, steady()))
+    moved = at("2026-03-02T10:20")
+    with database.begin() as connection:
+        change_customer(
+            connection,
+            ADMIN,
+            "P1",
+            account_number="A-NEW",
+            at=moved,
+            indexes={"M-P1": 1_004_905_000},
+            now=moved + DAY,
+        )
+    outcome = one(database, store).outcome
+    # opening 1002.40; read by hand 1004.905; closing 1009.12
+    assert [(line.kind, line.customer, line.consumption) for line in outcome.lines] == [
+        ("customer", "A-P1", 2_505_000),
+        ("meter", "A-NEW", 4_215_000),
+    ]
+    assert (outcome.state, outcome.consumption) == ("billed", 6_720_000)
+
+
+def test_a_seal_excludes_the_periods_after_it_and_not_the_one_it_falls_into(
+    database: Database, store: SqliteStore
+) -> None:
+    add_place(database, "P1")
+    sealed = at("2026-03-10T00:00")
+    hours = (sealed - START) // HOUR
+    level = 1000 * M + hours * 10_000
+    deliver(database, store, readings("M-P1", START, [*steady(hours), *[level] * (24 * 75 - hours)]))
+    with database.begin() as connection:
+        seal(connection, ADMIN, "P1", "M-P1", at=sealed, index=level, now=sealed + DAY)
+    march, april = one(database, store), one(database, store, "2026-04")
+    assert (march.outcome.state, march.outcome.consumption) == ("billed", 18 * 240_000)
+    assert (april.outcome.state, april.outcome.cause) == ("excluded", "sealed")
+
+
+def test_a_boundary_index_for_which_another_value_was_refused_is_doubtful(
+    database: Database, store: SqliteStore
+) -> None:
+    add_place(database, "P1")
+    deliver(database, store, readings("M-P1", START, steady()))
+    with database.begin() as connection:
+        refused = ledger.QuarantineRow(
+            "gw-1", "d", 1, "conflict", "x", b"x", meter="M-P1", read_at=at("2026-03-20T00:00")
+        )
+        ledger.add_quarantine(connection, [refused])
+    outcome = one(database, store).outcome
+    assert (outcome.state, outcome.cause, outcome.consumption) == ("doubtful", "conflict", 6_720_000)
