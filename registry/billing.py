@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.engine import Connection
 
 from registry.ledger import upsert
@@ -79,26 +80,20 @@ def closings(
 
 def _folded(connection: Connection, meters: Sequence[str], first_day: str, last_day: str) -> Any:
     table = Closing.__table__
-    odd = sa.func.sum(sa.case((table.c.quality != "valid", 1), else_=0))
-    columns = [_joined(connection, table.c[name]) for name in ("read_at", "index")]
-    rows = table.select().where(table.c.meter.in_(meters), table.c.day >= first_day, table.c.day <= last_day)
+    wanted = table.c.meter.in_(meters), table.c.day >= first_day, table.c.day <= last_day
     if connection.dialect.name == "sqlite":  # whose group_concat takes rows as they come
-        inner = rows.order_by(table.c.meter, table.c.day).subquery()
-        columns = [sa.func.group_concat(inner.c[name]) for name in ("read_at", "index")]
-        odd = sa.func.sum(sa.case((inner.c.quality != "valid", 1), else_=0))
-        return sa.select(inner.c.meter, *columns, sa.func.count(), odd).group_by(inner.c.meter)
-    return (
-        sa.select(table.c.meter, *columns, sa.func.count(), odd)
-        .where(table.c.meter.in_(meters), table.c.day >= first_day, table.c.day <= last_day)
-        .group_by(table.c.meter)
-    )
+        rows = sa.select(table).where(*wanted).order_by(table.c.meter, table.c.day).subquery().c
+        return _fold(rows, [sa.func.group_concat(rows[name]) for name in ("read_at", "index")])
+    in_order = [
+        sa.func.string_agg(sa.cast(table.c[name], sa.Text), aggregate_order_by(sa.literal(","), table.c.day))
+        for name in ("read_at", "index")
+    ]
+    return _fold(table.c, in_order).where(*wanted)
 
 
-def _joined(connection: Connection, column: Any) -> Any:
-    from sqlalchemy.dialects.postgresql import aggregate_order_by
-
-    day = column.table.c.day
-    return sa.func.string_agg(sa.cast(column, sa.Text), aggregate_order_by(sa.literal(","), day))
+def _fold(columns: Any, joined: Sequence[Any]) -> Any:
+    odd = sa.func.sum(sa.case((columns.quality != "valid", 1), else_=0))
+    return sa.select(columns.meter, *joined, sa.func.count(), odd).group_by(columns.meter)
 
 
 def save_totals(
