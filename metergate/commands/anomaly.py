@@ -21,6 +21,12 @@ def anomaly(config: ConfigOption = None) -> None:
             store = make_store(settings.store, "read", clock)
             run(
                 lambda stop: run_anomaly(
-                    settings.anomaly, broker=settings.broker, database=database, store=store, clock=clock, stop=stop
+                    settings.anomaly,
+                    broker=settings.broker,
+                    database=database,
+                    store=store,
+                    clock=clock,
+                    stop=stop,
+                    alarms=settings.alarms,
                 )
             )
