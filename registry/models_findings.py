@@ -112,7 +112,9 @@ class MaintenanceWindow(Base):
 class ThresholdChange(Base):
     """Thresholds that count from a date on. scope: {"medium", "class", "meter"}, empty for all. values: by name.
 
-    state: proposed, tested, confirmed, refused, cancelled. backtest: what the past would have looked like with them.
+    state: proposed, tested, confirmed, cancelled. backtest: what the past would have looked like with them; job_id:
+    the job that finds out. decided_by, decided_at, note: of whoever confirmed or cancelled. accepted: the number of
+    meters that he accepted to be flagged, where it had to be said.
     """
 
     __tablename__ = "threshold_change"
@@ -127,4 +129,7 @@ class ThresholdChange(Base):
     state: Mapped[str] = mapped_column(sa.String(16), index=True)
     decided_by: Mapped[str] = mapped_column(sa.String(80), default="")
     decided_at: Mapped[int | None]
+    note: Mapped[str] = mapped_column(sa.String(500), default="")
+    accepted: Mapped[int | None]
+    job_id: Mapped[int | None]
     version: Mapped[int] = mapped_column(default=1)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from registry import models_access, models_billing, models_books, models_findings, models_watch, models_work_orders
+from registry import (
+    models_access,
+    models_billing,
+    models_books,
+    models_findings,
+    models_outbound,
+    models_watch,
+    models_work_orders,
+)
 from registry.models import Base
 
 __all__ = [
@@ -11,6 +19,7 @@ __all__ = [
     "models_billing",
     "models_books",
     "models_findings",
+    "models_outbound",
     "models_watch",
     "models_work_orders",
 ]

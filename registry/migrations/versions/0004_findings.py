@@ -1,4 +1,4 @@
-"""Findings with their alarms and history, maintenance windows, changes of thresholds."""
+"""Findings with their alarms and history, maintenance windows, changes of thresholds, jobs, shifts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ def upgrade() -> None:
     _windows()
     _thresholds()
     _watch()
+    _jobs()
+    _shifts()
 
 
 def _big() -> sa.types.TypeEngine[int]:
@@ -128,6 +130,9 @@ def _thresholds() -> None:
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("decided_by", sa.String(80), nullable=False),
         sa.Column("decided_at", big, nullable=True),
+        sa.Column("note", sa.String(500), nullable=False),
+        sa.Column("accepted", big, nullable=True),
+        sa.Column("job_id", big, nullable=True),
         sa.Column("version", big, nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -168,7 +173,78 @@ def _watch() -> None:
     op.create_index("ix_watch_finding_part", "watch_finding", ["part"])
 
 
+def _jobs() -> None:
+    big = _big()
+    op.create_table(
+        "job",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("kind", sa.String(48), nullable=False),
+        sa.Column("title", sa.String(200), nullable=False),
+        sa.Column("args", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("by", sa.String(80), nullable=False),
+        sa.Column("areas", sa.JSON(), nullable=False),
+        sa.Column("created_at", big, nullable=False),
+        sa.Column("started_at", big, nullable=True),
+        sa.Column("finished_at", big, nullable=True),
+        sa.Column("holder", sa.String(48), nullable=False),
+        sa.Column("beat_at", big, nullable=True),
+        sa.Column("progress", big, nullable=False),
+        sa.Column("progress_text", sa.String(200), nullable=False),
+        sa.Column("cancel", sa.Boolean(), nullable=False),
+        sa.Column("outcome", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("problem", sa.String(1000), nullable=False),
+        sa.Column("result_name", sa.String(200), nullable=False),
+        sa.Column("result_type", sa.String(80), nullable=False),
+        sa.Column("result_bytes", big, nullable=True),
+        sa.Column("result_sha256", sa.String(64), nullable=False),
+        sa.Column("expires_at", big, nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    for column in ("state", "by", "expires_at"):
+        op.create_index(f"ix_job_{column}", "job", [column])
+
+
+def _shifts() -> None:
+    big = _big()
+    op.create_table(
+        "shift",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("desk", sa.String(48), nullable=False),
+        sa.Column("open_key", sa.String(48), nullable=True),
+        sa.Column("districts", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(8), nullable=False),
+        sa.Column("on_duty", sa.String(80), nullable=False),
+        sa.Column("started_at", big, nullable=False),
+        sa.Column("previous_id", big, nullable=True),
+        sa.Column("handed_at", big, nullable=True),
+        sa.Column("handed_note", sa.String(2000), nullable=False),
+        sa.Column("taken_at", big, nullable=True),
+        sa.Column("taken_by", sa.String(80), nullable=False),
+        sa.Column("taken_note", sa.String(2000), nullable=False),
+        sa.Column("content", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("sha256", sa.String(64), nullable=False),
+        sa.Column("version", big, nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("open_key"),
+    )
+    for column in ("desk", "state"):
+        op.create_index(f"ix_shift_{column}", "shift", [column])
+    op.create_table(
+        "shift_note",
+        sa.Column("shift_id", big, nullable=False),
+        sa.Column("number", big, autoincrement=False, nullable=False),
+        sa.Column("at", big, nullable=False),
+        sa.Column("who", sa.String(80), nullable=False),
+        sa.Column("note", sa.String(2000), nullable=False),
+        sa.ForeignKeyConstraint(["shift_id"], ["shift.id"]),
+        sa.PrimaryKeyConstraint("shift_id", "number"),
+    )
+
+
 def downgrade() -> None:
+    for table in ("shift_note", "shift", "job"):
+        op.drop_table(table)
     for table in ("watch_finding", "watch_part", "touched"):
         op.drop_table(table)
     for table in ("threshold_change", "maintenance_window", "finding_history", "finding"):
