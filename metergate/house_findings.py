@@ -148,17 +148,23 @@ def read_findings(registry_url: str, expected: dict[str, str]) -> dict[tuple[str
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """What is wrong in this house: meter -> kind. rows: of history in the gateway's outbox."""
+    """What is wrong in this house: meter -> kind. rows: of history in the gateway's outbox.
+
+    began: meter -> when its flow changed [ms UTC]; one that changes while the demo runs is entered then.
+    """
 
     expected: dict[str, str]
     rows: int
+    began: dict[str, int]
 
 
 def prepare(house: House, clock: Clock) -> Injected:
     """Before anything starts: what began earlier has begun, and the past of those meters waits in the outbox."""
     path = house.folder / "farm.json"
     expected = inject_past(path, clock.now_ms())
-    return Injected(expected, put_history(path, house.outbox, sorted(expected), clock))
+    meters = [meter for port in load_farm(path).port for meter in port.meter]
+    began = {m.meter: m.flow.since_ms for m in meters if m.flow is not None and m.flow.since_ms is not None}
+    return Injected(expected, put_history(path, house.outbox, sorted(expected), clock), began)
 
 
 async def watch_rules(
@@ -171,6 +177,7 @@ async def watch_rules(
     while not _judging(house):
         await clock.sleep(0.1)
     await inject_now(house.control_port, sorted(injected.expected), clock)
+    injected.began.update({meter: clock.now_ms() for meter in injected.expected if meter not in injected.began})
 
 
 def _judging(house: House) -> bool:
@@ -184,7 +191,7 @@ def _judging(house: House) -> bool:
 
 
 def found_lines(house: House, injected: Injected) -> list[dict[str, Any]]:
-    """Return what came of each: meter, kind, and the delay [s] from the reading that proved it to the list."""
+    """Return what came of each: meter, kind, rule, and how long [s] after its flow changed the readings proved it."""
     found = read_findings(house.registry_url, injected.expected)
     lines = []
     for meter, kind in sorted(injected.expected.items()):
@@ -192,6 +199,6 @@ def found_lines(house: House, injected: Injected) -> list[dict[str, Any]]:
         line: dict[str, Any] = {"meter": meter, "kind": kind, "found": row is not None}
         if row is not None:
             line |= {"rule": row["rule"], "state": row["state"]}
-            line["after_h"] = round((row["detected_at"] - row["started_at"]) / _HOUR_MS, 2)
+            line["after_s"] = max(0, row["detected_at"] - injected.began.get(meter, row["detected_at"])) // 1000
         lines.append(line)
     return lines

@@ -276,7 +276,9 @@ def _summary(house: House, injected: Injected) -> int:
     lines = found_lines(house, injected)
     for line in lines:
         mark = "[green]✓[/green]" if line["found"] else "[yellow]·[/yellow]"
-        told = f"found {line['after_h']} h after it began, by {line['rule']}" if line["found"] else "not found yet"
+        told = (
+            f"found {_span(line['after_s'])} after it began, by {line['rule']}" if line["found"] else "not found yet"
+        )
         err.print(f"{mark} {line['kind']} at {line['meter']}: {told}")
     print(
         json.dumps(
@@ -292,6 +294,16 @@ def _summary(house: House, injected: Injected) -> int:
         )
     )
     return 0 if verdict.clean else EXIT_FAILED
+
+
+def _span(seconds: int) -> str:
+    return (
+        f"{seconds} s"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+        if seconds < 172_800
+        else f"{seconds // 86_400} d"
+    )
 
 
 def compare(house: House) -> Verdict:
