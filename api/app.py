@@ -21,6 +21,7 @@ from api.command_office import CommandOffice
 from api.house import House
 from api.metrics import ApiMetrics
 from api.middleware import BodyLimit, Envelope, HostCheck, RequestLimit, unavailable
+from api.orders.settings import OrderSettings
 from api.problems import Problem, ProblemError
 from api.routes import (
     audit,
@@ -72,6 +73,7 @@ def create_app(
     access: AccessSettings | None = None,
     command_office: CommandOffice | None = None,
     alarms: AlarmSettings | None = None,
+    orders: OrderSettings | None = None,
 ) -> FastAPI:
     """Return the ASGI application. It works on `database`, reads `store`, closes neither; `close` ends its threads.
 
@@ -97,6 +99,7 @@ def create_app(
     identifier = Identifier(database, limits=settings, access=access, clock=clock, workers=desk, recorder=recorder)
     house = House(settings, database, store, clock, metrics, workers, access, desk, door, identifier)
     house.command_office, house.alarms = command_office, alarms or house.alarms
+    house.orders = orders or house.orders
     app.state.house = house
     for module in (
         meters,

@@ -1,6 +1,7 @@
-"""What the API does beside answering: the audit's head is anchored, logins that are over are swept away.
+"""What the API does beside answering: the audit's head is anchored, logins that are over are swept away, findings
+open work orders.
 
-Neither ever stops the serving: what fails is logged and tried again at the next turn.
+None of them ever stops the serving: what fails is logged and tried again at the next turn.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.orders.service import run_orders
+from api.orders.settings import OrderSettings
 from metering.clock import Clock
 from metering.errors import RegistryError
 from registry import sessions
@@ -25,12 +28,17 @@ SWEEP_S: Final = 600.0
 
 
 @contextlib.asynccontextmanager
-async def background(database: Database, audit: AuditSettings | None, clock: Clock) -> AsyncIterator[None]:
-    """Work until the block ends. audit: None anchors nothing (a test, a house without a folder)."""
+async def background(
+    database: Database, audit: AuditSettings | None, clock: Clock, orders: OrderSettings | None = None
+) -> AsyncIterator[None]:
+    """Work until the block ends. audit: None anchors nothing (a test, a house without a folder). orders: None opens
+    no work orders."""
     works = [asyncio.create_task(_sweep(database, clock), name="sweep")]
     if audit is not None:
         anchoring = keep_anchored(database, audit.anchors, clock, audit.anchor_interval_s)
         works.append(asyncio.create_task(anchoring, name="anchors"))
+    if orders is not None:
+        works.append(asyncio.create_task(run_orders(orders, database, clock), name="orders"))
     for work in works:
         work.add_done_callback(_say_why)
     try:

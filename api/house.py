@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from api.access.identify import Identifier
 from api.command_office import CommandOffice
 from api.metrics import ApiMetrics
+from api.orders.settings import OrderSettings
 from api.settings import ApiSettings
 from api.workers import Workers
 from metering.clock import Clock
@@ -41,6 +42,7 @@ class House:
     identifier: Identifier
     streams: int = 0
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
+    orders: OrderSettings = field(default_factory=OrderSettings)
     command_office: CommandOffice | None = None
     """Who signs commands to gateways; None: this API orders nothing."""
 

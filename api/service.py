@@ -26,6 +26,8 @@ from api.command_office import CommandOffice
 from api.dispatch import Dispatcher
 from api.guard import ConnectionGuard, GuardedProtocol
 from api.metrics import ApiMetrics
+from api.orders.policy import load_policy
+from api.orders.settings import OrderSettings
 from api.settings import NEEDS_TLS, ApiSettings
 from api.tls import Certificate, certificate, follow
 from metering.clock import Clock
@@ -53,13 +55,17 @@ async def run_api(
     command_office: CommandOffice | None = None,
     alarms: AlarmSettings | None = None,
     audit: AuditSettings | None = None,
+    orders: OrderSettings | None = None,
 ) -> None:
     """Serve until `stop` is set; without one, until SIGTERM or SIGINT.
 
-    audit: where the audit's head is anchored meanwhile; None anchors nothing.
+    audit: where the audit's head is anchored meanwhile; None anchors nothing. orders: how findings open work orders
+    meanwhile; None opens none by itself.
     on_ready: called with the address ("http://127.0.0.1:8080", https with TLS) once connections are accepted.
     Raises: SettingsError when the address may not be served (yet), the port is taken, or the certificate is none.
     """
+    if orders is not None:
+        load_policy(orders.policy)  # a wrong one is said at the start, not when the first finding comes
     ending = stop or asyncio.Event()
     secured = certificate(settings)
     listener = bind(settings)
@@ -67,7 +73,7 @@ async def run_api(
     metrics = ApiMetrics()
     app = create_app(
         settings, database=database, store=store, clock=clock, metrics=metrics, access=access,
-        command_office=command_office, alarms=alarms,
+        command_office=command_office, alarms=alarms, orders=orders,
     )  # fmt: skip
     server = _Server(_config(app, settings, metrics), clock, secured)
     with listener, contextlib.nullcontext() if stop else _signals(ending):
@@ -79,7 +85,7 @@ async def run_api(
             await _until_started(server, serving, clock)
             if server.started and on_ready is not None:
                 on_ready(address(listener, "https" if secured else "http"))
-            async with background(database, audit, clock):
+            async with background(database, audit, clock, orders):
                 await serving
         finally:
             watching.cancel()

@@ -18,7 +18,8 @@ class WorkOrder(Base):
     """派工单. place: usage point id, or "gateway:gw-1", "bus:gw-1/bus-2", "district:north" for what is not one's own.
 
     open_key: "<place>|<type>" while open, else NULL: one open order per place and type. version: for If-Match.
-    policy: "<version>/<rule id>", "" when a person opened it. due_rule: "5 working days", as promised.
+    policy: "<version>/<rule id>", "" when a person opened it. due_rule, respond_rule: "5 working days", as promised.
+    escalated: bits of `api.orders.escalation.Level` that were told.
     """
 
     __tablename__ = "work_order"
@@ -40,6 +41,7 @@ class WorkOrder(Base):
     policy: Mapped[str] = mapped_column(sa.String(96), default="")
     accepted_at: Mapped[int | None]
     respond_by: Mapped[int | None]
+    respond_rule: Mapped[str] = mapped_column(sa.String(32), default="")
     due_at: Mapped[int] = mapped_column(index=True)
     due_rule: Mapped[str] = mapped_column(sa.String(32))
     provisional: Mapped[bool] = mapped_column(default=False)
@@ -60,13 +62,26 @@ class WorkOrderStep(Base):
     __tablename__ = "work_order_step"
     order_id: Mapped[int] = mapped_column(sa.ForeignKey("work_order.id"), primary_key=True)
     number: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False)
-    at: Mapped[int]
+    at: Mapped[int] = mapped_column(index=True)
     actor: Mapped[str] = mapped_column(sa.String(80))
     deed: Mapped[str] = mapped_column(sa.String(32))
     before: Mapped[str] = mapped_column(sa.String(16))
     after: Mapped[str] = mapped_column(sa.String(16))
     note: Mapped[str] = mapped_column(sa.String(2000), default="")
     data: Mapped[dict[str, Any]]
+
+
+class WorkOrderKey(Base):
+    """What a caller's Idempotency-Key did once: a retry finds the order instead of doing it again.
+
+    key: digest of caller and key. body: digest of what was asked.
+    """
+
+    __tablename__ = "work_order_key"
+    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    body: Mapped[str] = mapped_column(sa.String(64))
+    order_id: Mapped[int] = mapped_column(sa.ForeignKey("work_order.id"))
+    at: Mapped[int]
 
 
 class WorkOrderFinding(Base):
@@ -167,34 +182,3 @@ class InspectionPlan(Base):
     year: Mapped[int]
     day: Mapped[str] = mapped_column(sa.String(10), index=True)
     order_id: Mapped[int | None] = mapped_column(sa.ForeignKey("work_order.id"))
-
-
-class Webhook(Base):
-    """Where events are sent, signed. kinds: event names or ["*"]. template: metergate, odoo, atlas, maximo, wecom.
-
-    secret: the signing secret in the form "whsec_…"; needed in clear to sign, never shown again.
-    """
-
-    __tablename__ = "webhook"
-    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
-    name: Mapped[str] = mapped_column(sa.String(120), unique=True)
-    url: Mapped[str] = mapped_column(sa.String(1000))
-    secret: Mapped[str] = mapped_column(sa.String(120))
-    kinds: Mapped[list[Any]] = mapped_column(sa.JSON())
-    template: Mapped[str] = mapped_column(sa.String(32), default="metergate")
-    enabled: Mapped[bool] = mapped_column(default=True)
-
-
-class WebhookDelivery(Base):
-    """The outbox of webhooks. id: "msg_…", the receiver's key against doubles. state: waiting, delivered, dead."""
-
-    __tablename__ = "webhook_delivery"
-    id: Mapped[str] = mapped_column(sa.String(40), primary_key=True)
-    webhook_id: Mapped[int] = mapped_column(sa.ForeignKey("webhook.id"), index=True)
-    kind: Mapped[str] = mapped_column(sa.String(64))
-    payload: Mapped[str] = mapped_column(sa.Text())
-    created_at: Mapped[int]
-    attempts: Mapped[int] = mapped_column(default=0)
-    next_at: Mapped[int] = mapped_column(index=True)
-    state: Mapped[str] = mapped_column(sa.String(16), index=True)
-    answer: Mapped[str] = mapped_column(sa.String(300), default="")

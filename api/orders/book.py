@@ -19,10 +19,14 @@ from api.orders.lifecycle import OPEN, Deed, Standing, State, Step, StepError, c
 from api.orders.words import URGENCY, Opens, OrderType, Priority, Result
 from api.orders.working_days import WorkCalendar
 from registry import audit
+from registry.models import UsagePoint
 from registry.models_work_orders import WorkOrder, WorkOrderFinding, WorkOrderStep
 from registry.roles import Actor
 
 OBJECT: Final = "work_order"
+DEFAULT_TZ: Final = "Asia/Shanghai"
+RESPOND_LEVELS: Final = 0b0011
+"""Bits of `WorkOrder.escalated` about the promise to begin; an extension starts those about the end anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An order that somebody or some rule asks for. Fields as of `WorkOrder`; deadline and respond as promised."""
+    """An order that somebody or some rule asks for. Fields as of `WorkOrder`; deadline and respond as promised.
+
+    by_hand: a person asks, whose words are kept even when the order is open already.
+    """
 
     place: str
     type: OrderType
@@ -52,6 +59,7 @@ class Request:
     policy: str = ""
     respond: Deadline | None = None
     parent_id: int | None = None
+    by_hand: bool = False
     evidence: Sequence[Evidence] = field(default=())
 
 
@@ -103,6 +111,7 @@ def open_or_join(
         "policy": request.policy,
         "accepted_at": None if proposed else now_ms,
         "respond_by": respond,
+        "respond_rule": "" if request.respond is None else str(request.respond),
         "due_at": promise.at,
         "due_rule": str(request.deadline),
         "provisional": promise.provisional,
@@ -116,7 +125,9 @@ def open_or_join(
         after = {key: values[key] for key in ("place", "type", "priority", "state", "policy", "due_at")}
         audit.append(connection, actor, "work_order.open", OBJECT, order_id, at=now_ms, after=after)
         return Opened(order_id, True, len(joined), False)
-    return _add(connection, actor, request, open_key, promise.at, now_ms)
+    added = _add(connection, actor, request, open_key, promise.at, now_ms)
+    # None: it was finished between our two statements (PostgreSQL), so that its place is free now
+    return added or open_or_join(connection, actor, request, now_ms=now_ms, calendar=calendar)
 
 
 def _insert(connection: Connection, values: Mapping[str, Any]) -> int | None:
@@ -127,9 +138,13 @@ def _insert(connection: Connection, values: Mapping[str, Any]) -> int | None:
     return made
 
 
-def _add(connection: Connection, actor: Actor, request: Request, open_key: str, due_at: int, now_ms: int) -> Opened:
+def _add(
+    connection: Connection, actor: Actor, request: Request, open_key: str, due_at: int, now_ms: int
+) -> Opened | None:
     """More evidence for an open order; it may become more urgent and its promise nearer, never the other way."""
-    order = connection.execute(sa.select(WorkOrder).where(WorkOrder.open_key == open_key).with_for_update()).one()
+    order = connection.execute(sa.select(WorkOrder).where(WorkOrder.open_key == open_key).with_for_update()).first()
+    if order is None:
+        return None
     joined = _join(connection, order.id, request.evidence, now_ms)
     raised = URGENCY[request.priority] > URGENCY[Priority(order.priority)]
     if raised:
@@ -141,9 +156,12 @@ def _add(connection: Connection, actor: Actor, request: Request, open_key: str, 
         before = {"priority": order.priority, "due_at": order.due_at}
         connection.execute(sa.update(WorkOrder).where(WorkOrder.id == order.id).values(**changed))
         audit.append(connection, actor, "work_order.raise", OBJECT, order.id, at=now_ms, before=before, after=changed)
-    if joined or raised:
+    if joined or raised or request.by_hand:
         data = {"findings": joined, **({"priority": request.priority.value} if raised else {})}
-        _keep(connection, order.id, actor, "raise" if raised else "join", order.state, order.state, now_ms, data=data)
+        deed, note = "raise" if raised else "join", request.reason_en if request.by_hand else ""
+        _keep(connection, order.id, actor, deed, order.state, order.state, now_ms, data=data, note=note)
+    if request.by_hand:
+        audit.append(connection, actor, "work_order.join", OBJECT, order.id, at=now_ms, note=note)
     return Opened(order.id, False, len(joined), raised)
 
 
@@ -181,10 +199,12 @@ def step(
     now_ms: int,
     version: int | None = None,
     own: frozenset[str] = frozenset(),
+    calendar: WorkCalendar | None = None,
 ) -> Row[Any]:
     """Take one step and return the order's row after it.
 
     version: what the caller has seen; None when he does not care (services). own: the worker's name and teams.
+    calendar: promises count from acceptance, so that an order that was proposed gets its deadlines then.
     Raises: UnknownOrderError, StaleError, StepError (forbidden, impossible, incomplete); nothing is changed then.
     """
     order = _locked(connection, order_id)
@@ -195,7 +215,9 @@ def step(
     after = take(standing, wanted, now_ms=now_ms)
     changed = _columns(after)
     if wanted.deed is Deed.ACCEPT:
-        changed["accepted_at"] = now_ms
+        changed |= _accepted(connection, order, wanted, now_ms, calendar)
+    if wanted.deed is Deed.EXTEND:
+        changed["escalated"] = order.escalated & RESPOND_LEVELS
     if after.state is State.FINISHED:
         changed["finished_at"] = now_ms
     data = {
@@ -203,9 +225,43 @@ def step(
         "result": wanted.result,
         "appointment_at": wanted.appointment_at,
         "not_reached": wanted.not_reached or None,
+        "priority": wanted.priority,
     }
     _change(connection, actor, order, wanted.deed, changed, now_ms, note=wanted.note, data=_given(data))
     return order_row(connection, order_id)
+
+
+def _accepted(
+    connection: Connection, order: Row[Any], wanted: Step, now_ms: int, calendar: WorkCalendar | None
+) -> dict[str, Any]:
+    """What acceptance sets: the time, the priority that was chosen, and the promises, which count from now."""
+    changed: dict[str, Any] = {"accepted_at": now_ms}
+    if wanted.priority is not None:
+        changed["priority"] = wanted.priority.value
+    if calendar is None:
+        return changed
+    tz = connection.execute(sa.select(UsagePoint.tz).where(UsagePoint.id == order.usage_point_id)).scalar()
+    promise = due(Deadline.parse(order.due_rule), now_ms, calendar=calendar, tz=tz or DEFAULT_TZ)
+    changed |= {"due_at": promise.at, "provisional": promise.provisional, "escalated": 0}
+    if order.respond_rule:
+        respond = Deadline.parse(order.respond_rule)
+        changed["respond_by"] = due(respond, now_ms, calendar=calendar, tz=tz or DEFAULT_TZ).at
+    return changed
+
+
+def tell(
+    connection: Connection,
+    actor: Actor,
+    order: Row[Any],
+    deed: str,
+    *,
+    now_ms: int,
+    data: Mapping[str, Any],
+    columns: Mapping[str, Any] | None = None,
+    note: str = "",
+) -> None:
+    """Keep something that happened to an order without changing its state; `columns` of it may change."""
+    _change(connection, actor, order, deed, {"state": order.state, **(columns or {})}, now_ms, note=note, data=data)
 
 
 def cancel_withdrawn(connection: Connection, actor: Actor, finding_id: int, *, reason: str, now_ms: int) -> list[int]:
@@ -259,7 +315,7 @@ def _change(
     connection: Connection,
     actor: Actor,
     order: Row[Any],
-    deed: Deed,
+    deed: str,
     columns: Mapping[str, Any],
     now_ms: int,
     *,
@@ -273,7 +329,7 @@ def _change(
         .where(WorkOrder.id == order.id)
         .values(**changed, open_key=open_key, version=order.version + 1)
     )
-    _keep(connection, order.id, actor, deed.value, order.state, columns["state"], now_ms, note=note, data=data)
+    _keep(connection, order.id, actor, str(deed), order.state, columns["state"], now_ms, note=note, data=data)
     before = {key: getattr(order, key) for key in changed}
     audit.append(
         connection,

@@ -47,17 +47,22 @@ def plan_year(
     """
     cycle = cycle or Cycle()
     days = working_days(calendar, max(first, date(year, 1, 1)), date(year, 12, 31))
-    planned = 0
-    for district in _districts(connection):  # one after the other: memory holds one district
-        places = _due(connection, district, year, cycle)
-        rows = [
-            {"usage_point_id": place, "district": district, "year": year, "day": day.isoformat()}
-            for place, day in zip(places, spread(len(places), days), strict=True)
-        ]
-        for start in range(0, len(rows), _BATCH):
-            connection.execute(sa.insert(InspectionPlan), rows[start : start + _BATCH])
-        planned += len(rows)
-    return planned
+    # one after the other: memory holds one district
+    return sum(
+        plan_district(connection, district, year, days=days, cycle=cycle) for district in districts(connection)
+    )
+
+
+def plan_district(connection: Connection, district: str, year: int, *, days: Sequence[date], cycle: Cycle) -> int:
+    """Plan the inspections of one district for the places that have none; return how many."""
+    places = _due(connection, district, year, cycle)
+    rows = [
+        {"usage_point_id": place, "district": district, "year": year, "day": day.isoformat()}
+        for place, day in zip(places, spread(len(places), days), strict=True)
+    ]
+    for start in range(0, len(rows), _BATCH):
+        connection.execute(sa.insert(InspectionPlan), rows[start : start + _BATCH])
+    return len(rows)
 
 
 def working_days(calendar: WorkCalendar, first: date, last: date) -> list[date]:
@@ -75,7 +80,8 @@ def spread(count: int, days: Sequence[date]) -> Iterator[date]:
         yield days[number * len(days) // count]
 
 
-def _districts(connection: Connection) -> Sequence[str]:
+def districts(connection: Connection) -> Sequence[str]:
+    """Return the districts with places."""
     return connection.execute(sa.select(UsagePoint.district).distinct().order_by(UsagePoint.district)).scalars().all()
 
 

@@ -17,7 +17,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from api.orders.words import Result
+from api.orders.words import Priority, Result
 from registry.roles import Actor, Role
 
 
@@ -126,7 +126,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step that somebody asks for, with what it needs. not_reached: the customer could not be reached."""
+    """A step that somebody asks for, with what it needs. not_reached: the customer could not be reached.
+
+    priority: as chosen at acceptance; None leaves what the policy proposed.
+    """
 
     deed: Deed
     note: str = ""
@@ -134,6 +137,7 @@ class Step:
     result: Result | None = None
     appointment_at: int | None = None
     not_reached: bool = False
+    priority: Priority | None = None
 
 
 def possible(standing: Standing, actor: Actor | None = None) -> tuple[Deed, ...]:

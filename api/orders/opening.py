@@ -15,7 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from api.orders.book import Evidence, Request, cancel_withdrawn, open_or_join
+from api.orders.book import DEFAULT_TZ, Evidence, Request, cancel_withdrawn, open_or_join
 from api.orders.deadlines import Deadline
 from api.orders.policy import Case, Policy, PolicyRule
 from api.orders.sentences import sentences
@@ -32,18 +32,21 @@ SHOWN: Final = ("UNACK", "ACKED", "NORM")
 
 _HOUR_MS: Final = 3_600_000
 _MOST_AT_ONCE: Final = 2_000
-DEFAULT_TZ: Final = "Asia/Shanghai"
 
 
 @dataclass(slots=True)
 class Look:
-    """What one look did. held_back: findings that wait because their district has enough for this hour."""
+    """What one look did. held_back: findings that wait because their district has enough for this hour.
+
+    last: where the next look of this round goes on; None when this one saw everything.
+    """
 
     opened: list[int] = field(default_factory=list)
     joined: int = 0
     cancelled: list[int] = field(default_factory=list)
     held_back: int = 0
     without: int = 0
+    last: tuple[int, int] | None = None
 
 
 def look(
@@ -54,14 +57,22 @@ def look(
     calendar: WorkCalendar,
     max_per_hour: int,
     actor: Actor = ACTOR,
+    most: int = _MOST_AT_ONCE,
+    after: tuple[int, int] | None = None,
 ) -> Look:
-    """Open, join and cancel what the findings ask for now. Must run in a writing transaction."""
+    """Open, join and cancel what the findings ask for now. Must run in a writing transaction.
+
+    most: findings that one look takes, so that nobody waits long for the database; after: `last` of the one before.
+    """
     done = Look()
     for gone in _withdrawn(connection):
         reason = f"the finding was withdrawn: {gone.withdrawn_why or 'late readings disproved it'}"
         done.cancelled += cancel_withdrawn(connection, actor, gone.id, reason=reason, now_ms=now_ms)
     used = _opened_this_hour(connection, actor, now_ms)
-    for finding in _waiting(connection, policy):
+    waiting = _waiting(connection, policy, most, after)
+    if len(waiting) == most:
+        done.last = (waiting[-1].urgency, waiting[-1].id)
+    for finding in waiting:
         case = Case(
             finding.kind,
             finding.rule,
@@ -101,7 +112,12 @@ def _withdrawn(connection: Connection) -> Sequence[Any]:
     ).all()
 
 
-def _waiting(connection: Connection, policy: Policy) -> Sequence[Row[Any]]:
+def has_work(connection: Connection, policy: Policy) -> bool:
+    """True when a look would find something to think about; needs no writing transaction."""
+    return bool(_withdrawn(connection)) or bool(_waiting(connection, policy, 1, None))
+
+
+def _waiting(connection: Connection, policy: Policy, most: int, after: tuple[int, int] | None) -> Sequence[Row[Any]]:
     """Findings that hold, are shown, and whose last occurrence has no order; the most severe first."""
     kinds = sorted({kind for rule in policy.rule for kind in rule.kinds})
     answered = (
@@ -113,8 +129,9 @@ def _waiting(connection: Connection, policy: Policy) -> Sequence[Row[Any]]:
         )
     )
     urgency = sa.case({"critical": 0, "major": 1, "minor": 2}, value=FindingRecord.severity, else_=3)
+    behind = sa.true() if after is None else sa.tuple_(urgency, FindingRecord.id) > sa.tuple_(*map(sa.literal, after))
     return connection.execute(
-        sa.select(FindingRecord, *_place_columns())
+        sa.select(FindingRecord, urgency.label("urgency"), *_place_columns())
         .outerjoin(UsagePoint, UsagePoint.id == FindingRecord.usage_point)
         .where(
             FindingRecord.active,
@@ -122,9 +139,10 @@ def _waiting(connection: Connection, policy: Policy) -> Sequence[Row[Any]]:
             FindingRecord.kind.in_(kinds),
             FindingRecord.state.in_(SHOWN),
             ~answered.exists(),
+            behind,
         )
         .order_by(urgency, FindingRecord.id)
-        .limit(_MOST_AT_ONCE)
+        .limit(most)
     ).all()
 
 

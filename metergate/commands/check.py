@@ -13,6 +13,7 @@ from urllib.parse import urlparse
 import typer
 from rich.markup import escape
 
+from api.orders.policy import Policy, explain, load_policy
 from api.settings import is_loopback
 from gateway.bus_budget import budgets
 from gateway.plan import Plan, PlanFile, load_plan
@@ -25,23 +26,32 @@ from metergate.stores import store_notes
 from metering.errors import SettingsError
 from metering.settings import SettingsModel, read_text
 
-Kind = Literal["settings", "plan", "profile"]
+Kind = Literal["settings", "plan", "profile", "policy"]
 
-_MODELS: Final[dict[str, type[SettingsModel]]] = {"settings": Settings, "plan": PlanFile, "profile": ProfileFile}
+_MODELS: Final[dict[str, type[SettingsModel]]] = {
+    "settings": Settings,
+    "plan": PlanFile,
+    "profile": ProfileFile,
+    "policy": Policy,
+}
 
 
 def check(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Settings files, plans or meter profiles (TOML).")
     ] = None,
-    kind: Annotated[str, typer.Option("--kind", help="settings, plan or profile; found out when not given.")] = "",
+    kind: Annotated[
+        str, typer.Option("--kind", help="settings, plan, profile or policy; found out when not given.")
+    ] = "",
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of KIND and end.")] = False,
     show: Annotated[bool, typer.Option("--redacted", help="Print the settings in force, secrets hidden.")] = False,
     manual: Annotated[bool, typer.Option("--sample", help="Print the sample settings file and end.")] = False,
+    policy: Annotated[Path | None, typer.Option("--policy", help="A policy of work orders; it is explained.")] = None,
 ) -> None:
     """Check files and say what is wrong: file, line, value, what is allowed, nearest spelling.
 
     Example: metergate check metergate.toml plan.toml
+    Example: metergate check --policy policy.toml
     """
     with errors_as_words():
         if kind and kind not in _MODELS:
@@ -52,9 +62,11 @@ def check(
         if manual:
             emit(sample().rstrip("\n"))
             return
-        if not files and not show:
+        if not files and not show and policy is None:
             raise SettingsError("name at least one file, for example: metergate check metergate.toml")
         failed = [path for path in files or [] if not _sound(path, kind)]
+        if policy is not None and not _sound(policy, "policy"):
+            failed.append(policy)
         if show:
             settings = load_settings(files[0] if files else None)
             emit(json.dumps(redacted(settings), indent=2, ensure_ascii=False))
@@ -74,13 +86,15 @@ def _sound(path: Path, kind: str) -> bool:
 
 
 def _kind_of(path: Path) -> Kind:
-    """Tell a plan and a profile by the keys that only they have; everything else is a settings file."""
+    """Tell a plan, a profile and a policy by the keys that only they have; everything else is a settings file."""
     try:
         keys: dict[str, Any] = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError:
         return "settings"
     if isinstance(keys.get("gateway"), str) or keys.keys() & {"bus", "meter", "mqtt_bus", "mqtt_meter"}:
         return "plan"
+    if isinstance(keys.get("rule"), list):
+        return "policy"
     return "profile" if "protocol" in keys or "field" in keys else "settings"
 
 
@@ -96,10 +110,22 @@ def _check_one(path: Path, kind: str) -> str:
     if kind == "profile":
         profile = load_profile(path)
         return f"a sound profile, {profile.medium}, {len(profile.golden)} golden frames decode as they say"
+    if kind == "policy":
+        chosen = load_policy(path)
+        _explain(chosen)
+        return f"a sound policy, {chosen.version}, {len(chosen.rule)} lines"
     settings = load_settings(path, os.environ)
+    if settings.orders.policy is not None:
+        _explain(load_policy(settings.orders.policy))
     for note in notes(settings):
         err.print(f"[yellow]![/yellow] {escape(f'{path.name}: {note}')}")
     return "sound settings"
+
+
+def _explain(policy: Policy) -> None:
+    """Say the policy of work orders in words."""
+    for sentence in explain(policy):
+        err.print(escape(f"  {sentence}"), soft_wrap=True)
 
 
 def _check_buses(path: Path, plan: Plan) -> None:

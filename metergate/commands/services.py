@@ -65,6 +65,7 @@ def api(config: ConfigOption = None) -> None:
                     command_office=command_office,
                     alarms=settings.alarms,
                     audit=settings.audit,
+                    orders=settings.orders,
                 ),
                 notifier,
             )

@@ -16,13 +16,17 @@ def upgrade() -> None:
         _absence,
         _team,
         _webhook,
+        _outbound_event,
         _webhook_delivery,
+        _notification_rule,
+        _notification,
         _work_order,
         _follow_up,
         _inspection_plan,
         _photo,
         _receipt,
         _work_order_finding,
+        _work_order_key,
         _work_order_step,
     ):
         make()
@@ -31,13 +35,17 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in (
         "work_order_step",
+        "work_order_key",
         "work_order_finding",
         "receipt",
         "photo",
         "inspection_plan",
         "follow_up",
         "work_order",
+        "notification",
+        "notification_rule",
         "webhook_delivery",
+        "outbound_event",
         "webhook",
         "team",
         "absence",
@@ -81,32 +89,111 @@ def _webhook() -> None:
         sa.Column("name", sa.String(120), nullable=False),
         sa.Column("url", sa.String(1000), nullable=False),
         sa.Column("secret", sa.String(120), nullable=False),
+        sa.Column("previous_secret", sa.String(120), nullable=False),
+        sa.Column("previous_until", _big(), nullable=True),
         sa.Column("kinds", sa.JSON(), nullable=False),
+        sa.Column("districts", sa.JSON(), nullable=False),
         sa.Column("template", sa.String(32), nullable=False),
         sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("disabled_why", sa.String(300), nullable=False),
+        sa.Column("created_by", sa.String(80), nullable=False),
+        sa.Column("created_at", _big(), nullable=False),
+        sa.Column("version", _big(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
     )
+
+
+def _outbound_event() -> None:
+    op.create_table(
+        "outbound_event",
+        sa.Column("id", _big(), autoincrement=True, nullable=False),
+        sa.Column("source", sa.String(160), nullable=False),
+        sa.Column("kind", sa.String(64), nullable=False),
+        sa.Column("at", _big(), nullable=False),
+        sa.Column("district", sa.String(64), nullable=False),
+        sa.Column("priority", sa.String(8), nullable=False),
+        sa.Column("subject", sa.String(48), nullable=False),
+        sa.Column("object_kind", sa.String(16), nullable=False),
+        sa.Column("object_id", sa.String(64), nullable=False),
+        sa.Column("data", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("source"),
+    )
+    op.create_index("ix_outbound_event_at", "outbound_event", ["at"])
 
 
 def _webhook_delivery() -> None:
     op.create_table(
         "webhook_delivery",
         sa.Column("id", sa.String(40), nullable=False),
-        sa.Column("webhook_id", _big(), nullable=False),
+        sa.Column("channel", sa.String(16), nullable=False),
+        sa.Column("webhook_id", _big(), nullable=True),
+        sa.Column("target", sa.String(254), nullable=False),
         sa.Column("kind", sa.String(64), nullable=False),
+        sa.Column("district", sa.String(64), nullable=False),
+        sa.Column("subject", sa.String(200), nullable=False),
         sa.Column("payload", sa.Text(), nullable=False),
         sa.Column("created_at", _big(), nullable=False),
         sa.Column("attempts", _big(), nullable=False),
         sa.Column("next_at", _big(), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("delivered_at", _big(), nullable=True),
         sa.Column("answer", sa.String(300), nullable=False),
         sa.ForeignKeyConstraint(["webhook_id"], ["webhook.id"]),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_webhook_delivery_next_at", "webhook_delivery", ["next_at"])
-    op.create_index("ix_webhook_delivery_state", "webhook_delivery", ["state"])
+    op.create_index("ix_webhook_delivery_created_at", "webhook_delivery", ["created_at"])
+    op.create_index("ix_webhook_delivery_state_next_at", "webhook_delivery", ["state", "next_at"])
     op.create_index("ix_webhook_delivery_webhook_id", "webhook_delivery", ["webhook_id"])
+
+
+def _notification_rule() -> None:
+    op.create_table(
+        "notification_rule",
+        sa.Column("id", _big(), autoincrement=True, nullable=False),
+        sa.Column("name", sa.String(120), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("events", sa.JSON(), nullable=False),
+        sa.Column("kinds", sa.JSON(), nullable=False),
+        sa.Column("order_types", sa.JSON(), nullable=False),
+        sa.Column("districts", sa.JSON(), nullable=False),
+        sa.Column("min_priority", sa.String(8), nullable=False),
+        sa.Column("steps", sa.JSON(), nullable=False),
+        sa.Column("quiet", sa.String(16), nullable=False),
+        sa.Column("tz", sa.String(64), nullable=False),
+        sa.Column("bundle_s", _big(), nullable=False),
+        sa.Column("digest_above", _big(), nullable=False),
+        sa.Column("created_by", sa.String(80), nullable=False),
+        sa.Column("created_at", _big(), nullable=False),
+        sa.Column("version", _big(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name"),
+    )
+
+
+def _notification() -> None:
+    op.create_table(
+        "notification",
+        sa.Column("id", _big(), autoincrement=True, nullable=False),
+        sa.Column("rule_id", _big(), nullable=False),
+        sa.Column("event_id", _big(), nullable=False),
+        sa.Column("step", _big(), nullable=False),
+        sa.Column("object_kind", sa.String(16), nullable=False),
+        sa.Column("object_id", sa.String(64), nullable=False),
+        sa.Column("due_at", _big(), nullable=False),
+        sa.Column("state", sa.String(8), nullable=False),
+        sa.Column("why", sa.String(120), nullable=False),
+        sa.Column("told_at", _big(), nullable=True),
+        sa.Column("targets", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["event_id"], ["outbound_event.id"]),
+        sa.ForeignKeyConstraint(["rule_id"], ["notification_rule.id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("rule_id", "event_id", "step"),
+    )
+    op.create_index("ix_notification_event_id", "notification", ["event_id"])
+    op.create_index("ix_notification_object_id", "notification", ["object_kind", "object_id"])
+    op.create_index("ix_notification_state_due_at", "notification", ["state", "due_at"])
 
 
 def _work_order() -> None:
@@ -129,6 +216,7 @@ def _work_order() -> None:
         sa.Column("policy", sa.String(96), nullable=False),
         sa.Column("accepted_at", _big(), nullable=True),
         sa.Column("respond_by", _big(), nullable=True),
+        sa.Column("respond_rule", sa.String(32), nullable=False),
         sa.Column("due_at", _big(), nullable=False),
         sa.Column("due_rule", sa.String(32), nullable=False),
         sa.Column("provisional", sa.Boolean(), nullable=False),
@@ -234,6 +322,18 @@ def _receipt() -> None:
     op.create_index("ix_receipt_worker", "receipt", ["worker"])
 
 
+def _work_order_key() -> None:
+    op.create_table(
+        "work_order_key",
+        sa.Column("key", sa.String(64), nullable=False),
+        sa.Column("body", sa.String(64), nullable=False),
+        sa.Column("order_id", _big(), nullable=False),
+        sa.Column("at", _big(), nullable=False),
+        sa.ForeignKeyConstraint(["order_id"], ["work_order.id"]),
+        sa.PrimaryKeyConstraint("key"),
+    )
+
+
 def _work_order_finding() -> None:
     op.create_table(
         "work_order_finding",
@@ -264,3 +364,4 @@ def _work_order_step() -> None:
         sa.ForeignKeyConstraint(["order_id"], ["work_order.id"]),
         sa.PrimaryKeyConstraint("order_id", "number"),
     )
+    op.create_index("ix_work_order_step_at", "work_order_step", ["at"])
