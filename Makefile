@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 # pip and the tools must not be led by a PYTHONPATH of the caller
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help demo test test-long lint sabotage clean
+.PHONY: help demo web test test-long lint sabotage clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      meters, gateway, broker, ingest and API on this machine, in one command"
+	@echo "make web       the scripts of the pages, from npm by lock file (demo and test do it themselves)"
 	@echo "make test      the whole suite (installs what it needs)"
 	@echo "make test-long the long forms of the slow proofs (200 kills)"
 	@echo "make lint      ruff and mypy"
@@ -25,17 +26,25 @@ $(VENV)/test.stamp: pyproject.toml $(VENV)/runtime.stamp
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
+WEB := api/pages/built/manifest.json
+
+$(WEB): $(wildcard api/pages/web/src/*.js) api/pages/web/build.mjs api/pages/web/package-lock.json $(VENV)/runtime.stamp
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[web]'
+	@$(BIN)/python scripts/build_web.py
+
+web: $(WEB)
+
 .PHONY: debian-packages
 debian-packages:
 	@sh scripts/debian_packages.sh packages-debian.txt
 
-demo: $(VENV)/runtime.stamp
+demo: $(VENV)/runtime.stamp $(WEB)
 	@$(BIN)/metergate demo $(DEMO)
 
-test: debian-packages $(VENV)/test.stamp
+test: debian-packages $(VENV)/test.stamp $(WEB)
 	@$(BIN)/pytest
 
-test-long: debian-packages $(VENV)/test.stamp
+test-long: debian-packages $(VENV)/test.stamp $(WEB)
 	@$(BIN)/pytest -m long
 
 lint: $(VENV)/test.stamp
@@ -43,8 +52,8 @@ lint: $(VENV)/test.stamp
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-sabotage: debian-packages $(VENV)/test.stamp
+sabotage: debian-packages $(VENV)/test.stamp $(WEB)
 	@$(BIN)/python -m tests.sabotage
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf api/pages/built api/pages/web/node_modules $(VENV) .mypy_cache .ruff_cache .hypothesis build dist
