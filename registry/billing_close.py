@@ -13,10 +13,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from metering.errors import RegistryError
 from registry import audit
 from registry.billing import lines_of, next_version, totals_of
 from registry.models_billing import BillingClose, BillingTotal
+from registry.refusals import RefusedError
 from registry.roles import Actor
 
 _BLOCK: Final = 500
@@ -61,7 +61,7 @@ def freeze(
 ) -> dict[str, Any]:
     """Freeze the open totals of a period and scope (customer_class, medium, district); return the close.
 
-    Raises: RegistryError when there is nothing to close. Who may and whether, `api.billing.close` decides.
+    Raises: RefusedError when there is nothing to close. Who may and whether, `api.billing.close` decides.
     """
     rows = [
         (row["id"], code, row["state"])
@@ -69,7 +69,7 @@ def freeze(
         if row["close_id"] is None
     ]
     if not rows:
-        raise RegistryError(f"period {period} has no open total in this scope")
+        raise RefusedError("conflict", f"period {period} has no open total in this scope")
     whole = hashlib.sha256("".join(code for _, code, _ in rows).encode()).hexdigest()
     states = [state for _, _, state in rows]
     close = {
@@ -111,7 +111,7 @@ def verify(connection: Connection, close_id: int) -> list[str]:
     """Return what is wrong with a frozen period in sentences; empty when every byte is as it was closed."""
     found = [close for close in closes(connection) if close["id"] == close_id]
     if not found:
-        raise RegistryError(f"no closed period has the number {close_id}")
+        raise RefusedError("unknown", f"no closed period has the number {close_id}")
     close, wrong, codes = found[0], [], []
     for row, code in _digests(connection, close["period"], {}, close_id):
         codes.append(code)

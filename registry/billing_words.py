@@ -8,10 +8,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from metering.errors import RegistryError
 from registry import audit
 from registry.billing import next_version
 from registry.models_billing import BillingApproval, BillingDecision, BillingDelta, BillingTotal, ReadingCorrection
+from registry.refusals import RefusedError
 from registry.roles import Actor, Role
 
 TEAM: Final = ("team_lead", "department_head")
@@ -26,10 +26,10 @@ def decide(
     """Accept a doubtful total or send its meter back to be read again. Return the decision.
 
     It counts for the total as it stands; `api.billing.states.after_word` lays it over the next computation.
-    Raises: RegistryError when there is nothing to decide.
+    Raises: RefusedError when there is nothing to decide.
     """
     if kind not in ("accept", "reread"):
-        raise RegistryError(f'"{kind}": a clerk accepts (accept) or sends back (reread)')
+        raise RefusedError("invalid", f'"{kind}": a clerk accepts (accept) or sends back (reread)')
     table = BillingTotal.__table__
     row = (
         connection.execute(sa.select(table).where(table.c.usage_point_id == usage_point, table.c.period == period))
@@ -37,15 +37,15 @@ def decide(
         .first()
     )
     if row is None:
-        raise RegistryError(f"usage point {usage_point} has no total of {period}")
+        raise RefusedError("unknown", f"usage point {usage_point} has no total of {period}")
     if row["close_id"] is not None:
-        raise RegistryError(f"period {period} of {usage_point} is closed; propose an adjustment")
+        raise RefusedError("conflict", f"period {period} of {usage_point} is closed; propose an adjustment")
     if kind == "accept" and row["state"] != "doubtful":
-        raise RegistryError(
-            f"the total of {usage_point} in {period} is {row['state']}; only a doubtful one is accepted"
+        raise RefusedError(
+            "conflict", f"the total of {usage_point} in {period} is {row['state']}; only a doubtful one is accepted"
         )
     if kind == "accept" and row["cause"] == "reread":
-        raise RegistryError(f"{usage_point} was sent back to be read again; a new reading settles it")
+        raise RefusedError("conflict", f"{usage_point} was sent back to be read again; a new reading settles it")
     facts = {"usage_point_id": usage_point, "period": period, "kind": kind, "consumption": row["consumption"]}
     decision = facts | {"cause": row["cause"], "note": note, "actor": actor.name, "at": now}
     connection.execute(sa.insert(BillingDecision).values(decision))
@@ -85,13 +85,15 @@ def needs_of(amount: int, *, team_above: int, managers_above: int) -> list[str]:
 
 
 def propose(connection: Connection, actor: Actor, delta: Mapping[str, Any], *, needs: Sequence[str], now: int) -> int:
-    """Write a delta line that waits for its approvals and return its number. Raises: RegistryError."""
+    """Write a delta line that waits for its approvals and return its number. Raises: RefusedError."""
     if delta["amount"] == 0:
-        raise RegistryError("a correction of 0 changes nothing")
+        raise RefusedError("invalid", "a correction of 0 changes nothing")
     if len(needs) > 1 and not str(delta["account"]).strip():
-        raise RegistryError("a correction of this size needs a written account")
+        raise RefusedError("invalid", "a correction of this size needs a written account")
     if delta["in_period"] <= delta["period"]:
-        raise RegistryError(f"a change of {delta['period']} is billed in a later period, not in {delta['in_period']}")
+        raise RefusedError(
+            "conflict", f"a change of {delta['period']} is billed in a later period, not in {delta['in_period']}"
+        )
     row = {
         **delta,
         "state": "proposed",
@@ -159,11 +161,11 @@ def approve(
 ) -> str:
     """Give one capacity's word on a delta (approved, rejected) and return the delta's state.
 
-    Nobody approves what he proposed, and nobody gives two words on one delta. Raises: RegistryError.
+    Nobody approves what he proposed, and nobody gives two words on one delta. Raises: RefusedError.
     """
     row = connection.execute(sa.select(BillingDelta.__table__).where(BillingDelta.id == number)).mappings().first()
     if row is None:
-        raise RegistryError(f"no delta has the number {number}")
+        raise RefusedError("unknown", f"no delta has the number {number}")
     given = _given(connection, number)
     _check_approval(actor, dict(row), given, capacity, word)
     connection.execute(
@@ -198,18 +200,18 @@ def _check_approval(
 ) -> None:
     needs = row["needs"].split(",")
     if word not in ("approved", "rejected"):
-        raise RegistryError(f'"{word}": a delta is approved or rejected')
+        raise RefusedError("invalid", f'"{word}": a delta is approved or rejected')
     if row["state"] != "proposed":
-        raise RegistryError(f"delta {row['id']} is {row['state']}; nothing is open")
+        raise RefusedError("conflict", f"delta {row['id']} is {row['state']}; nothing is open")
     if row["proposed_by"] == actor.name:
-        raise RegistryError("nobody approves his own proposal")
+        raise RefusedError("forbidden", "nobody approves his own proposal")
     if any(each["actor"] == actor.name for each in given):
-        raise RegistryError(f"{actor.name} has given a word on this delta already")
+        raise RefusedError("conflict", f"{actor.name} has given a word on this delta already")
     if capacity not in needs or any(each["capacity"] == capacity for each in given):
         left = [need for need in needs if need not in {each["capacity"] for each in given}]
-        raise RegistryError(f'delta {row["id"]} waits for {", ".join(left)}, not for "{capacity}"')
+        raise RefusedError("conflict", f'delta {row["id"]} waits for {", ".join(left)}, not for "{capacity}"')
     if capacity not in may_approve_as(actor):
-        raise RegistryError(f"{actor.name} may not approve as {capacity}")
+        raise RefusedError("forbidden", f"{actor.name} may not approve as {capacity}")
 
 
 # -- corrections of readings ---------------------------------------------------------------------------------------
@@ -229,12 +231,12 @@ def correct(
 ) -> int:
     """Record that a stored index is to be taken as another one (None: as not read). Return its number.
 
-    The store keeps what was read. Raises: RegistryError without a reason.
+    The store keeps what was read. Raises: RefusedError without a reason.
     """
     if not reason.strip():
-        raise RegistryError("a correction needs a reason")
+        raise RefusedError("invalid", "a correction needs a reason")
     if becomes is not None and becomes < 0:
-        raise RegistryError(f"an index is not below 0: {becomes}")
+        raise RefusedError("invalid", f"an index is not below 0: {becomes}")
     facts = {"meter_id": meter, "read_at": read_at, "quantity": quantity, "was": was, "becomes": becomes}
     row = facts | {"reason": reason, "actor": actor.name, "at": now, "withdrawn_at": None}
     key = connection.execute(sa.insert(ReadingCorrection).values(row)).inserted_primary_key
@@ -247,12 +249,12 @@ def correct(
 
 
 def withdraw_correction(connection: Connection, actor: Actor, number: int, *, now: int, note: str = "") -> None:
-    """Let a correction count no more; it stays visible. Raises: RegistryError."""
+    """Let a correction count no more; it stays visible. Raises: RefusedError."""
     done = connection.execute(
         sa.update(ReadingCorrection)
         .where(ReadingCorrection.id == number, ReadingCorrection.withdrawn_at.is_(None))
         .values(withdrawn_at=now)
     )
     if done.rowcount != 1:
-        raise RegistryError(f"no correction with the number {number} is in force")
+        raise RefusedError("conflict", f"no correction with the number {number} is in force")
     audit.append(connection, actor, "reading.correct_withdraw", "reading_correction", number, at=now, note=note)

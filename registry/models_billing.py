@@ -221,6 +221,19 @@ class ReadingCorrection(Base):
     withdrawn_at: Mapped[int | None]
 
 
+class BillingKey(Base):
+    """What a caller's Idempotency-Key did once: a retry gets the same answer instead of doing it again.
+
+    key: digest of caller and key. body: digest of what was asked. answer: JSON.
+    """
+
+    __tablename__ = "billing_key"
+    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    body: Mapped[str] = mapped_column(sa.String(64))
+    answer: Mapped[str] = mapped_column(sa.Text())
+    at: Mapped[int]
+
+
 class GatewayOutage(Base):
     """A time in which a gateway was away, as the broker told ingest: from its last will to its next birth."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,6 @@ from api.billing.compute import Total, compute
 from api.billing.keep import refresh
 from api.billing.load import Scope, calendars_of
 from api.billing.settings import BillingSettings
-from metering.errors import RegistryError
 from metering.quantities import MICRO
 from metering.store import ReadingStore
 from registry import billing as books
@@ -22,6 +21,7 @@ from registry import billing_close, billing_words
 from registry.database import Database
 from registry.models import UsagePoint
 from registry.models_billing import BillingTotal
+from registry.refusals import RefusedError
 from registry.roles import Actor, Role, service
 
 LATE: Final = "late_data"
@@ -68,38 +68,44 @@ def close_period(
     doubtful: int,
     now: int,
     note: str = "",
+    also: Callable[[Connection, dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Bring a period's totals up to date, check them against what was confirmed, and freeze them. Return the close.
 
     missing, doubtful: how many open usage points of each state the closer has seen and lets stand.
-    Raises: RegistryError, and nothing is closed: not allowed, not over, an earlier period open, other numbers.
+    also: done with the close in its transaction.
+    Raises: RefusedError, and nothing is closed: not allowed, not over, an earlier period open, other numbers.
     """
     if not actor.has(Role.BILLING, Role.ADMIN):
-        raise RegistryError("a period is closed by billing or an administrator")
+        raise RefusedError("forbidden", "a period is closed by billing or an administrator")
     scope = scope or Scope()
     if not actor.sees(scope.district) and actor.areas is not None:
-        raise RegistryError("a period is closed for a district that one is responsible for")
+        raise RefusedError("forbidden", "a period is closed for a district that one is responsible for")
     check = check_period(period)
     refresh(database, store, settings, check, scope, now=now)
     with database.begin() as connection:
         seen = checklist(connection, check, scope, now=now)
         _check_closable(seen, missing, doubtful)
-        return billing_close.freeze(connection, actor, check, _texts(scope), now=now, note=note)
+        closed = billing_close.freeze(connection, actor, check, _texts(scope), now=now, note=note)
+        if also is not None:
+            also(connection, closed)
+        return closed
 
 
 def _check_closable(seen: Checklist, missing: int, doubtful: int) -> None:
     if not seen.counts:
-        raise RegistryError(f"period {seen.period} has no open total in this scope")
+        raise RefusedError("conflict", f"period {seen.period} has no open total in this scope")
     if seen.not_over:
-        raise RegistryError(f"period {seen.period} is not over yet at {seen.not_over} usage points")
+        raise RefusedError("conflict", f"period {seen.period} is not over yet at {seen.not_over} usage points")
     if seen.earlier:
         before, count = seen.earlier[0]
-        raise RegistryError(f"period {before} is still open at {count} usage points; close it first")
+        raise RefusedError("conflict", f"period {before} is still open at {count} usage points; close it first")
     found = seen.counts.get("missing", 0), seen.counts.get("doubtful", 0)
     if found != (missing, doubtful):
-        raise RegistryError(
+        raise RefusedError(
+            "conflict",
             f"{found[0]} usage points are missing and {found[1]} doubtful; confirmed were {missing} and {doubtful}: "
-            "look at the list again"
+            "look at the list again",
         )
 
 
@@ -217,7 +223,7 @@ def propose_adjustment(
     account: str,
     now: int,
 ) -> int:
-    """Propose a refund or extra charge [micro] on a closed total; return its number. Raises: RegistryError."""
+    """Propose a refund or extra charge [micro] on a closed total; return its number. Raises: RefusedError."""
     table = BillingTotal.__table__
     row = (
         connection.execute(sa.select(table).where(table.c.usage_point_id == usage_point, table.c.period == period))
@@ -225,7 +231,9 @@ def propose_adjustment(
         .first()
     )
     if row is None or row["close_id"] is None:
-        raise RegistryError(f"period {period} of {usage_point} is not closed: its readings can still be corrected")
+        raise RefusedError(
+            "conflict", f"period {period} of {usage_point} is not closed: its readings can still be corrected"
+        )
     before = (row["consumption"] or 0) + sum(
         d["amount"]
         for d in billing_words.deltas(connection, usage_point=usage_point, period=period, state="approved")

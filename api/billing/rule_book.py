@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from api.billing.calendars import Calendar, ExtraDay, check_calendar, check_extra_day, check_period
-from metering.errors import RegistryError
 from registry import audit
 from registry.billing import latest_closed
 from registry.models_billing import BillingCalendar, BillingExtraDay, CalorificValue
+from registry.refusals import RefusedError
 from registry.roles import Actor
 
 _MOST = 20_000_000
@@ -27,12 +27,12 @@ def calendars(connection: Connection) -> list[dict[str, Any]]:
 
 
 def add_calendar(connection: Connection, actor: Actor, new: Calendar, *, now: int) -> int:
-    """Add a calendar and return its number. Raises: RegistryError that says what is allowed."""
+    """Add a calendar and return its number. Raises: RefusedError that says what is allowed."""
     others = [_calendar(row) for row in calendars(connection)]
     try:
         check_calendar(new, others)
     except ValueError as error:
-        raise RegistryError(str(error)) from None
+        raise RefusedError("invalid", str(error)) from None
     _check_open(connection, new.from_period or "0000-00", "a calendar")
     row = asdict_of(new) | {"created_by": actor.name, "created_at": now, "version": 1}
     key = connection.execute(sa.insert(BillingCalendar).values(row)).inserted_primary_key
@@ -42,16 +42,18 @@ def add_calendar(connection: Connection, actor: Actor, new: Calendar, *, now: in
 
 
 def end_calendar(connection: Connection, actor: Actor, number: int, last_period: str, *, now: int) -> None:
-    """Let a calendar count up to and with a period, so that another may follow. Raises: RegistryError."""
+    """Let a calendar count up to and with a period, so that another may follow. Raises: RefusedError."""
     found = [row for row in calendars(connection) if row["id"] == number]
     if not found:
-        raise RegistryError(f"no calendar has the number {number}")
+        raise RefusedError("unknown", f"no calendar has the number {number}")
     try:
         check_period(last_period)
     except ValueError as error:
-        raise RegistryError(str(error)) from None
+        raise RefusedError("invalid", str(error)) from None
     if last_period < found[0]["from_period"]:
-        raise RegistryError(f"calendar {number} begins with {found[0]['from_period']}; it cannot end before")
+        raise RefusedError(
+            "invalid", f"calendar {number} begins with {found[0]['from_period']}; it cannot end before"
+        )
     _check_open(connection, last_period, "the end of a calendar", inclusive=True)
     connection.execute(
         sa.update(BillingCalendar)
@@ -63,13 +65,13 @@ def end_calendar(connection: Connection, actor: Actor, number: int, last_period:
 
 
 def add_extra_day(connection: Connection, actor: Actor, new: ExtraDay, *, now: int) -> int:
-    """Add an extra reading day and return its number. Raises: RegistryError."""
+    """Add an extra reading day and return its number. Raises: RefusedError."""
     table = BillingExtraDay.__table__
     others = [ExtraDay(r.customer_class, r.medium, r.day) for r in connection.execute(sa.select(table))]
     try:
         check_extra_day(new, others)
     except ValueError as error:
-        raise RegistryError(str(error)) from None
+        raise RefusedError("invalid", str(error)) from None
     row = {"customer_class": new.customer_class, "medium": new.medium, "day": new.day, "reason": new.reason}
     key = connection.execute(
         sa.insert(BillingExtraDay).values(**row, created_by=actor.name, created_at=now)
@@ -82,18 +84,20 @@ def add_extra_day(connection: Connection, actor: Actor, new: ExtraDay, *, now: i
 def set_calorific_value(
     connection: Connection, actor: Actor, from_day: str, value: int, *, now: int, district: str = ""
 ) -> int:
-    """Say what a cubic metre holds from a local day on [10⁻⁶ kWh/m³]; return its number. Raises: RegistryError."""
+    """Say what a cubic metre holds from a local day on [10⁻⁶ kWh/m³]; return its number. Raises: RefusedError."""
     try:
         date.fromisoformat(from_day)
     except ValueError:
-        raise RegistryError(f'"{from_day}": write a date that exists, such as 2026-04-01') from None
+        raise RefusedError("invalid", f'"{from_day}": write a date that exists, such as 2026-04-01') from None
     if not 0 < value <= _MOST:
-        raise RegistryError(f"calorific value {value} (10⁻⁶ kWh/m³): allowed are 1 to {_MOST}")
+        raise RefusedError("invalid", f"calorific value {value} (10⁻⁶ kWh/m³): allowed are 1 to {_MOST}")
     known = connection.execute(
         sa.select(CalorificValue.id).where(CalorificValue.district == district, CalorificValue.from_day == from_day)
     ).first()
     if known is not None:
-        raise RegistryError(f"a calorific value from {from_day} on stands already; it is never overwritten")
+        raise RefusedError(
+            "conflict", f"a calorific value from {from_day} on stands already; it is never overwritten"
+        )
     row = {"district": district, "from_day": from_day, "value": value}
     key = connection.execute(
         sa.insert(CalorificValue).values(**row, created_by=actor.name, created_at=now)
@@ -107,7 +111,9 @@ def _check_open(connection: Connection, period: str, what: str, *, inclusive: bo
     """A rule must not reach back into closed periods. inclusive: the named period itself may be closed."""
     closed = latest_closed(connection)
     if closed is not None and (period < closed or (period == closed and not inclusive)):
-        raise RegistryError(f"{what} must not reach into a closed period: {closed} is closed, begin with a later one")
+        raise RefusedError(
+            "conflict", f"{what} must not reach into a closed period: {closed} is closed, begin with a later one"
+        )
 
 
 def _calendar(row: dict[str, Any]) -> Calendar:

@@ -18,10 +18,10 @@ from api.billing.calendars import Bounds, check_period
 from api.billing.causes import outage_text, outages
 from api.billing.load import calendars_of
 from metering.clock import rfc3339
-from metering.errors import RegistryError
 from metering.settings import nearest
 from metering.store import ReadingStore
 from registry.models import Closing, EventRecord, GatewayStatus, Installation, Meter, Quarantine, UsagePoint
+from registry.refusals import RefusedError
 
 RECEIVED: Final = "received"
 LATE: Final = "late"
@@ -61,11 +61,13 @@ class _Seat:
 def why(
     connection: Connection, store: ReadingStore, name: str, period: str, *, now: int
 ) -> tuple[str, Bounds, list[Stretch]]:
-    """Return (usage point, period's bounds, stretches) for a meter or usage point. Raises: RegistryError."""
+    """Return (usage point, period's bounds, stretches) for a meter or usage point. Raises: RefusedError."""
     place = _place(connection, name)
     bounds = calendars_of(connection).bounds(place.customer_class, place.medium, check_period(period), place.tz)
     if bounds is None:
-        raise RegistryError(f"no period of {place.id} ends in {period}: its calendar is not due in that month")
+        raise RefusedError(
+            "unknown", f"no period of {place.id} ends in {period}: its calendar is not due in that month"
+        )
     seats = _seats(connection, place.id, name if name != place.id else "", bounds)
     found = [stretch for seat in seats for stretch in _stretches(connection, store, seat, now)]
     return place.id, bounds, found
@@ -83,7 +85,7 @@ def _place(connection: Connection, name: str) -> Any:
         found = connection.execute(sa.select(table).where(table.c.id == stay)).first() if stay else None
     if found is None:
         known = connection.execute(sa.select(table.c.id).order_by(table.c.id).limit(5000)).scalars().all()
-        raise RegistryError(f'no meter and no usage point "{name}"; {nearest(name, list(known))}')
+        raise RefusedError("unknown", f'no meter and no usage point "{name}"; {nearest(name, list(known))}')
     return found
 
 

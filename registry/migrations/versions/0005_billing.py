@@ -217,6 +217,14 @@ def _people() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_reading_correction_key", "reading_correction", ["meter_id", "read_at"])
+    op.create_table(
+        "billing_key",
+        sa.Column("key", sa.String(64), nullable=False),
+        sa.Column("body", sa.String(64), nullable=False),
+        sa.Column("answer", sa.Text(), nullable=False),
+        sa.Column("at", big, nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+    )
 
 
 def _outages() -> None:
@@ -233,6 +241,7 @@ def _outages() -> None:
 def downgrade() -> None:
     for table in (
         "gateway_outage",
+        "billing_key",
         "reading_correction",
         "billing_approval",
         "billing_delta",
