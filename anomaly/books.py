@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -74,26 +74,42 @@ def gateways_away(connection: Connection, now_ms: int, stale_s: float) -> dict[s
     return away
 
 
-def with_changes(connection: Connection, base: Thresholds) -> Thresholds:
-    """Lay the confirmed changes of the registry over the file's thresholds, each from its date on."""
+def with_changes(connection: Connection, base: Thresholds, *, without: int = 0) -> Thresholds:
+    """Lay the confirmed changes of the registry over the file's thresholds, each from its local midnight on.
+
+    without: a change that is left out. Findings of a day carry the number of the change that was in force on it.
+    """
     change = ThresholdChange
     rows = connection.execute(
-        sa.select(change.id, change.version, change.effective_at, change.scope, change.values)
-        .where(change.state == "confirmed")
+        sa.select(change.id, change.effective_at, change.scope, change.values)
+        .where(change.state == "confirmed", change.id != without)
         .order_by(change.effective_at, change.id)
     ).all()
     if not rows:
         return base
     zone = ZoneInfo(city_zone(connection))
     overrides = tuple(
-        Override(
+        override_of(
+            row.id,
+            row.scope,
             {name: float(value) for name, value in row.values.items() if name in base.defaults},
-            medium=str(row.scope.get("medium") or ""),
-            customer_class=str(row.scope.get("class") or ""),
-            meter=str(row.scope.get("meter") or ""),
-            since=datetime.fromtimestamp(row.effective_at / 1000, UTC).astimezone(zone).date(),
+            datetime.fromtimestamp(row.effective_at / 1000, UTC).astimezone(zone).date(),
         )
         for row in rows
     )
-    newest = max(rows, key=lambda row: (row.id, row.version))
-    return Thresholds(f"{base.version}+change-{newest.id}", base.defaults, (*base.overrides, *overrides))
+    dated = tuple((row.effective_at // 1000, f"{base.version}+change-{row.id}") for row in rows)
+    return Thresholds(base.version, base.defaults, (*base.overrides, *overrides), dated)
+
+
+def override_of(
+    number: int, scope: Mapping[str, object], values: Mapping[str, float], since: date | None
+) -> Override:
+    """Return a change as an entry of the thresholds. since: None for always, as a back-test needs it."""
+    return Override(
+        values,
+        medium=str(scope.get("medium") or ""),
+        customer_class=str(scope.get("class") or ""),
+        meter=str(scope.get("meter") or ""),
+        since=since,
+        origin=f"change {number}",
+    )

@@ -71,7 +71,7 @@ class Engine:
         self.start_s = start_s
         self.shards = self._make_shards(start_s)
         self.book = Book(
-            thresholds.version,
+            thresholds.version_at,
             repeat_s=int(thresholds.number("engine.repeat_days") * DAY_S),
             spike_repeat_s=int(thresholds.number("engine.spike_repeat_days") * DAY_S),
         )
@@ -206,7 +206,7 @@ class Engine:
     def set_thresholds(self, thresholds: Thresholds) -> None:
         """Judge by other thresholds from the next tick on; what is open stays open until they let it go."""
         self.thresholds = self.silence.thresholds = thresholds
-        self.book.version = thresholds.version
+        self.book.version_at = thresholds.version_at
         for shard in self.shards:
             shard.set_thresholds(thresholds)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -119,8 +119,9 @@ def _stamp(seconds: int | None) -> str | None:
 class Book:
     """All findings of a fleet; at most one open per usage point and kind."""
 
-    def __init__(self, version: str, *, repeat_s: int, spike_repeat_s: int) -> None:
-        self.version, self.repeat_s, self.spike_repeat_s = version, repeat_s, spike_repeat_s
+    def __init__(self, version_at: Callable[[int], str], *, repeat_s: int, spike_repeat_s: int) -> None:
+        """version_at: of the thresholds that judge an event time [s since 1970]."""
+        self.version_at, self.repeat_s, self.spike_repeat_s = version_at, repeat_s, spike_repeat_s
         self.findings: list[Finding] = []
         self._open: dict[tuple[int, str], Finding] = {}
         self._last: dict[tuple[int, str], Finding] = {}
@@ -170,7 +171,7 @@ class Book:
             return finding
         if self.explained(row, info):
             return None
-        proof = {**evidence, "thresholds": self.version, "rule_version": info.version}
+        proof = {**evidence, "thresholds": self.version_at(at_s), "rule_version": info.version}
         last = self._last.get((row, info.kind))
         limit = self.spike_repeat_s if info.event else self.repeat_s
         if last is not None and last.withdrawn_s is None and at_s - last.held_s <= limit:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
 from anomaly.files import FLAG_BITS, Readings
@@ -164,28 +165,59 @@ def _notes(rows: list[Any], chains: list[list[Any]], dated: bool) -> list[str]:
 # --- the store ----------------------------------------------------------------------------------------------------
 
 
-def read_period(store: ReadingStore, places: Places, t0: int, t1: int) -> Readings:
+def some_places(places: Places, rows: NDArray[np.int64]) -> Places:
+    """Return only these rows of the table, renumbered, with the meters that hang there."""
+    number = {int(row): new for new, row in enumerate(rows)}
+    stays = {
+        meter: [(start, end, number[row]) for start, end, row in own if row in number]
+        for meter, own in places.stays.items()
+    }
+    stays = {meter: own for meter, own in stays.items() if own}
+    quantity = {meter: places.quantity[meter] for meter in stays}
+    points = [places.usage_points[int(row)] for row in rows]
+    return Places(places.table.part(rows), stays, quantity, [*places.notes], points)
+
+
+def read_period(
+    store: ReadingStore,
+    places: Places,
+    t0: int,
+    t1: int,
+    *,
+    strangers: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Readings:
     """Return the readings of a period in order of arrival: t0 <= read_at < t1 [ms UTC], arrived before t1.
 
     Streamed meter by meter, 29 bytes a row are kept. Without received_at, and for imports, read_at counts as arrival.
     What is not judged (estimates, late arrivals, meters without a place) is counted in places.notes.
+    strangers: count the meters without a place as well. progress: called with meters read and meters to read.
     Raises: StoreError; SettingsError when nothing is left.
     """
-    rows = _Columns(places.stays, t1)
+    rows, done = _Columns(places.stays, t1), 0
     for quantity, meters in _by_quantity(places.quantity).items():
         for start in range(0, len(meters), _NAMES):
             for reading in store.range(meters[start : start + _NAMES], t0, t1, quantities=[quantity]):
                 rows.add(reading, reading.values[quantity])
-    strangers = {meter: n for meter, n in store.counts(t0, t1).items() if meter not in places.stays}
-    if strangers:
-        places.notes.append(
-            f"store: {sum(strangers.values())} readings of {len(strangers)} meters that are not installed in the "
-            f"registry are not judged, {min(strangers)} for example"
-        )
+            done += len(meters[start : start + _NAMES])
+            if progress is not None:
+                progress(done, len(places.quantity))
+    unknown = _strangers(store, places, t0, t1) if strangers else 0
     places.notes.extend(f"store: {count} readings {why} are not judged" for why, count in sorted(rows.left.items()))
     if not rows.meter:
         raise SettingsError("the store holds no readings of these meters in this period")
-    return rows.ordered(sum(strangers.values()))
+    return rows.ordered(unknown)
+
+
+def _strangers(store: ReadingStore, places: Places, t0: int, t1: int) -> int:
+    """Count readings of meters without a place, and say so."""
+    found = {meter: n for meter, n in store.counts(t0, t1).items() if meter not in places.stays}
+    if found:
+        places.notes.append(
+            f"store: {sum(found.values())} readings of {len(found)} meters that are not installed in the "
+            f"registry are not judged, {min(found)} for example"
+        )
+    return sum(found.values())
 
 
 def _by_quantity(quantities: dict[str, Quantity]) -> dict[Quantity, list[str]]:

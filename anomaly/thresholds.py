@@ -18,26 +18,71 @@ from metering.errors import SettingsError
 
 DEFAULT_FILE: Final = Path(__file__).with_name("thresholds.toml")
 _KEYS: Final = {"medium", "class", "meter", "from", "set"}
+_WIDE: Final = ("engine.", "outage.", "festival.", "guests.", "low_battery.", "supply_balance.")
+_WIDE_NAMES: Final = frozenset({"stuck.max_still_share", "leak.daily_min_score"})
+
+
+def is_wide(name: str) -> bool:
+    """True for a threshold that is one for all meters and all dates (`Thresholds.number`)."""
+    return name.startswith(_WIDE) or name in _WIDE_NAMES
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """`values` count for meters that fit medium, class and meter ("" fits all), from `since` on (None: always)."""
+    """`values` count for meters that fit medium, class and meter ("" fits all), from `since` on (None: always).
+
+    origin: where it stands, for people.
+    """
 
     values: Mapping[str, float]
     medium: str = ""
     customer_class: str = ""
     meter: str = ""
     since: date | None = None
+    origin: str = ""
+
+    def covers(self, medium: str, customer_class: str, meter: str) -> bool:
+        """True when it counts for such a meter; "" is any medium, class or meter, which only an open entry covers."""
+        mine = (self.medium, self.customer_class, self.meter)
+        return all(own in ("", other) for own, other in zip(mine, (medium, customer_class, meter), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A value and where it comes from: "built-in", a file's entry, or "change 17". since: None for always."""
+
+    value: float
+    origin: str
+    since: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """version: written into every finding. overrides: in order, later ones win."""
+    """version: written into every finding. overrides: in order, later ones win.
+
+    dated: (second from which it counts, version), ascending: a finding carries the version of its own day.
+    """
 
     version: str
     defaults: Mapping[str, float]
     overrides: tuple[Override, ...] = ()
+    dated: tuple[tuple[int, str], ...] = ()
+
+    def version_at(self, at_s: int) -> str:
+        """The version that judged the time just before `at_s` [s since 1970]: a day is judged at its end."""
+        return next((version for since, version in reversed(self.dated) if since < at_s), self.version)
+
+    def source(self, name: str, day: date, *, medium: str = "", customer_class: str = "", meter: str = "") -> Source:
+        """The value of one meter (or of all those without an entry of their own) on a local day, and why."""
+        found = Source(self.defaults[name], "built-in")
+        for item in self.overrides:
+            if name not in item.values or (item.since is not None and item.since > day):
+                continue
+            if is_wide(name) and (item.since is not None or not item.covers("", "", "")):
+                continue
+            if item.covers(medium, customer_class, meter):
+                found = Source(item.values[name], item.origin or "built-in", item.since)
+        return found
 
     def number(self, name: str) -> float:
         """A threshold that is one for all meters: entries for some meters or from some date do not count."""
@@ -60,7 +105,11 @@ class Thresholds:
 
     def with_values(self, values: Mapping[str, float], *, version: str) -> Thresholds:
         """The same with some values set for every meter (back-test grids)."""
-        return Thresholds(version, self.defaults, (*self.overrides, Override(dict(values))))
+        return self.with_override(Override(dict(values)), version=version)
+
+    def with_override(self, item: Override, *, version: str) -> Thresholds:
+        """The same with one more entry, which wins."""
+        return Thresholds(version, self.defaults, (*self.overrides, item))
 
 
 def _fits(item: Override, meters: MeterTable) -> NDArray[np.bool_]:
@@ -94,8 +143,9 @@ def _parse(path: Path, base: Thresholds | None) -> Thresholds:
     values = _numbers(data.get("defaults", {}), f"{path}: [defaults]", problems)
     names = dict(values) if base is None else base.defaults
     _check_names(values, names, f"{path}: [defaults]", problems)
+    origin = path.name if base is not None else "built-in"
     overrides = [
-        _override(item, f"{path}: override {i + 1}", names, problems)
+        _override(item, f"{path}: override {i + 1}", names, problems, f"{origin}: override {i + 1}")
         for i, item in enumerate(data.get("override", []))
     ]
     if problems:
@@ -103,11 +153,18 @@ def _parse(path: Path, base: Thresholds | None) -> Thresholds:
     if base is None:
         return Thresholds(str(data["version"]), values, tuple(overrides))
     version = str(data.get("version", f"{base.version}+{path.stem}"))
-    wide = (Override(values),) if values else ()
+    wide = (Override(values, origin=f"{origin}: [defaults]"),) if values else ()
     return Thresholds(version, base.defaults, (*base.overrides, *wide, *overrides))
 
 
-def _override(item: Any, where: str, names: Mapping[str, float], problems: list[str]) -> Override:
+def check_values(values: Mapping[str, Any], names: Mapping[str, float]) -> list[str]:
+    """What is wrong with values of a change, each with the nearest spelling; empty when all is well."""
+    problems: list[str] = []
+    _check_names(_numbers(values, "values", problems), names, "values", problems)
+    return problems
+
+
+def _override(item: Any, where: str, names: Mapping[str, float], problems: list[str], origin: str) -> Override:
     if not isinstance(item, dict):
         problems.append(f"{where}: not a table")
         return Override({})
@@ -129,7 +186,7 @@ def _override(item: Any, where: str, names: Mapping[str, float], problems: list[
             since = None
     values = _numbers(item.get("set", {}), f"{where}: set", problems)
     _check_names(values, names, f"{where}: set", problems)
-    return Override(values, medium, kind, str(item.get("meter", "")), since)
+    return Override(values, medium, kind, str(item.get("meter", "")), since, origin)
 
 
 def _numbers(table: Any, where: str, problems: list[str]) -> dict[str, float]:
