@@ -9,9 +9,9 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
 from metering.errors import BrokerError
 from metering.settings import SettingsModel
@@ -69,6 +69,18 @@ class BrokerSettings(SettingsModel):
         "auto", description="MQTT version: auto tries 5 first and falls back to 3.1.1 when the broker has no 5."
     )
     keepalive_s: int = Field(20, description="Seconds between signs of life on an idle link, 5 to 600.", ge=5, le=600)
+    _carrier: Callable[[Any, bool], Any] | None = PrivateAttr(default=None)
+
+    @property
+    def carrier(self) -> Callable[[Any, bool], Any] | None:
+        """Return what makes a session's links, None for MQTT over TCP; see `carried_by`."""
+        return self._carrier
+
+    def carried_by(self, carrier: Callable[[Any, bool], Any]) -> Self:
+        """Return these settings for a broker within this process. carrier: (session, MQTT 5?) -> its link."""
+        copy = self.model_copy()
+        copy._carrier = carrier
+        return copy
 
     @model_validator(mode="after")
     def _certificate_is_whole(self) -> BrokerSettings:

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -67,10 +67,15 @@ class Delivery:
     payload: bytes
     qos: int
     retain: bool
-    _link: _Link | None = field(repr=False, default=None)
+    _link: Link | None = field(repr=False, default=None)
     _mid: int = 0
     dup: bool = False
     _done: bool = False
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """True after `ack`."""
+        return self._done
 
     def ack(self) -> None:
         """Tell the broker that this delivery needs no repeat; harmless twice or after a reconnect."""
@@ -78,6 +83,37 @@ class Delivery:
             self._done = True
             if self._link is not None:
                 self._link.acknowledge_ready()
+
+
+class Link(Protocol):
+    """One connection's life, from `open` to `close`; `_Link` is the one over TCP.
+
+    lost: done when it broke, `reason` says why. login: with what it was opened.
+    """
+
+    lost: asyncio.Future[None]
+    reason: str
+    no_such_protocol: bool
+    login: Credential
+    login_refused: bool
+
+    async def open(self) -> None:
+        """Connect and subscribe to the session's subscriptions. Raises: BrokerError."""
+
+    def close(self) -> None:
+        """End the connection; what waits for an acknowledgement fails."""
+
+    def publish(self, message: Message, future: asyncio.Future[None]) -> None:
+        """Send; the future is done when the broker has it, or fails with BrokerError."""
+
+    def acknowledge_ready(self) -> None:
+        """A delivery was acknowledged: pass on what is due, in order."""
+
+    def subscribe(self, wanted: Sequence[tuple[str, int]]) -> None:
+        """Ask without waiting."""
+
+    def unsubscribe(self, wanted: Sequence[str]) -> None:
+        """Ask without waiting."""
 
 
 class MqttSession:
@@ -129,7 +165,7 @@ class MqttSession:
         )
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._speak_5 = settings.protocol != "3.1.1"
         self._jitter = random.Random(client_id)
         self._login_worked: Credential | None = None
@@ -153,7 +189,7 @@ class MqttSession:
         """Keep the session up until cancelled; cancelling sends DISCONNECT."""
         delay = _FIRST_RETRY_S
         while True:
-            link = _Link(self, speak_5=self._speak_5)
+            link: Link = (self.settings.carrier or _Link)(self, self._speak_5)
             try:
                 await link.open()
                 self._set_link(link)
@@ -215,7 +251,7 @@ class MqttSession:
     def _port(self) -> str:
         return f"{self.settings.host}:{self.settings.port}"
 
-    def _set_link(self, link: _Link) -> None:
+    def _set_link(self, link: Link) -> None:
         self._link = link
         self.last_problem = ""
         self.counters["connects"] += 1
@@ -233,7 +269,7 @@ class MqttSession:
             return worked
         return worked if worked is not None and now == self._login_refused else now
 
-    def _login_changed(self, link: _Link) -> bool:
+    def _login_changed(self, link: Link) -> bool:
         """True when the settings hold another login than the link's, and the broker has not refused that one."""
         try:
             now = self.settings.credential()
@@ -241,19 +277,20 @@ class MqttSession:
             return False  # a file that is being replaced, or gone: what works goes on
         return now not in (link.login, self._login_refused)
 
-    def _note_login(self, link: _Link, *, worked: bool) -> None:
+    def _note_login(self, link: Link, *, worked: bool) -> None:
         if worked:
             self._login_worked, self._login_refused = link.login, None
         elif link.login_refused:
             self.counters["login_refused"] += 1
             self._login_refused = link.login
 
-    def _maybe_change_protocol(self, link: _Link) -> None:
+    def _maybe_change_protocol(self, link: Link) -> None:
         """`auto`: a broker without MQTT 5 refuses it by code or hangs up before CONNACK; then 3.1.1 is tried."""
         if self.settings.protocol == "auto" and (link.no_such_protocol or not self._speak_5):
             self._speak_5 = not self._speak_5
 
-    def _deliver(self, delivery: Delivery) -> None:
+    def take_in(self, delivery: Delivery) -> None:
+        """Keep a delivery for `receive`; links call it."""
         self.counters["received"] += 1
         if delivery.qos == 0 and len(self._waiting) >= MAX_WAITING:
             self.counters["dropped_qos0"] += 1
@@ -265,7 +302,7 @@ class MqttSession:
 class _Link:
     """One TCP connection's life: a paho client tied to the asyncio loop."""
 
-    def __init__(self, session: MqttSession, *, speak_5: bool) -> None:
+    def __init__(self, session: MqttSession, speak_5: bool) -> None:
         self._session = session
         self._loop = asyncio.get_running_loop()
         self._speak_5 = speak_5
@@ -513,7 +550,7 @@ class _Link:
         )
         if message.qos:
             self._unacknowledged.append(delivery)
-        self._session._deliver(delivery)
+        self._session.take_in(delivery)
 
     def _on_puback(self, _c: Any, _u: Any, mid: int, code: Any, _p: Any = None) -> None:
         future = self._sent.pop(mid, None)

@@ -143,8 +143,8 @@ def test_what_a_kept_session_held_may_be_acknowledged_before_the_subscription_is
     """Held messages come right after CONNACK; an acknowledgement that is dropped then stalls the broker for good."""
 
     class Quick(MqttSession):
-        def _deliver(self, delivery: Delivery) -> None:
-            super()._deliver(delivery)
+        def take_in(self, delivery: Delivery) -> None:
+            super().take_in(delivery)
             before.append(not self.connected)
             delivery.ack()
 
