@@ -7,6 +7,7 @@ start finds begun and not ended is answered "unknown": it is never done again.
 
     read-now    meters (up to 50)              reads them before the sweep of their bus
     set-clock   meters (up to 2000), offset    sets their clocks from this gateway's, and reads them back
+    tap         seconds, buses, meters, to     records raw frames for so long (up to a day); 0 ends it
 """
 
 from __future__ import annotations

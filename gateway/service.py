@@ -16,7 +16,7 @@ import structlog
 
 from gateway.bus_report import ReportWriter
 from gateway.command_actions import Actions
-from gateway.commands import Commands
+from gateway.commands import Action, Commands
 from gateway.drivers.mqtt_memory import MqttMemory
 from gateway.drivers.mqtt_meters import MqttMeters
 from gateway.meter_poll import Backoff
@@ -29,6 +29,8 @@ from gateway.refusals import Refusals
 from gateway.send_ledger import SendLedger
 from gateway.settings import FieldBrokerSettings, GatewaySettings
 from gateway.stamps import MeterStamps
+from gateway.tap import ORDER_FILE, Tap
+from gateway.tap_command import TapAction
 from gateway.uplink import Uplink
 from metering.clock import Clock
 from metering.messages import VERSION, Health, encode
@@ -87,6 +89,12 @@ class Gateway:
         self._pushed_changed = asyncio.Event()
         self.uplink: Uplink | None = None
         self.refusals = Refusals(clock, self.outbox.put)
+        self.tap = Tap(
+            settings.tap.model_copy(update={"folder": settings.outbox.parent / settings.tap.folder}),
+            plan.gateway, clock=clock, buses=lambda: self.poller.buses.values(),
+            pushed=lambda: self.pushed, publish=self._publish_tap, orders=settings.outbox.parent / ORDER_FILE,
+            program=f"metergate {self._version}",
+        )  # fmt: skip
         self.commands, self.intake = self._make_inboxes()
 
     async def run(self) -> None:
@@ -110,7 +118,7 @@ class Gateway:
             async with asyncio.TaskGroup() as tasks:
                 for job in (
                     self.poller.run(), self.commands.run(), self.intake.run(), self.uplink.run(),
-                    self._write_health(), self._listen_to_pushed(),
+                    self._write_health(), self._listen_to_pushed(), self.tap.run(),
                 ):  # fmt: skip
                     tasks.create_task(job)
         finally:
@@ -149,7 +157,7 @@ class Gateway:
             link = {**self.uplink.counters, **{f"mqtt_{k}": n for k, n in self.uplink.session.counters.items()}}
         outbox = {f"outbox_{name}": number for name, number in self.outbox.counters.items()}
         pushed = self.pushed.counters if self.pushed is not None else {}
-        asked = {**self.commands.counters, **self.intake.counters, **self.refusals.counters}
+        asked = {**self.commands.counters, **self.intake.counters, **self.refusals.counters, **self.tap.counters}
         return {**self.poller.counters, **outbox, **self.ledger.counters, **asked, **link, **pushed}
 
     def adopt(self, plan: Plan) -> None:
@@ -183,9 +191,10 @@ class Gateway:
         actions = Actions(
             self.poller, self._clock, lambda: (meter.meter for bus in self.plan.mqtt for meter in bus.meters.values())
         )
+        by_name: dict[str, Action] = {**actions.by_name(), "tap": TapAction(self.tap, self._clock)}
         nonces = Nonces(self.settings.outbox.parent / "commands.db")
         commands = Commands(
-            self.plan.gateway, verifier, nonces, clock=self._clock, actions=actions.by_name(),
+            self.plan.gateway, verifier, nonces, clock=self._clock, actions=by_name,
             append=self.outbox.append, refusals=self.refusals,
         )  # fmt: skip
         intake = PlanIntake(
@@ -193,6 +202,13 @@ class Gateway:
             tell=self.outbox.put, refusals=self.refusals,
         )  # fmt: skip
         return commands, intake
+
+    def _publish_tap(self, lines: bytes) -> bool:
+        """Send lines of the tap, QoS 0: what the broker cannot take now is counted by the tap as dropped."""
+        if self.uplink is None or not self.uplink.session.connected:
+            return False
+        self.uplink.send_tap(lines)
+        return True
 
     def _make_pushed(self) -> MqttMeters:
         broker = self._field_broker

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
+from gateway.tap_settings import TapSettings
 from metering.mqtt import BrokerSettings
 from metering.settings import SettingsModel
 
@@ -84,3 +85,4 @@ class GatewaySettings(SettingsModel):
     silent_share: float = Field(
         0.1, description="Share of a bus's time that silent meters may cost together, 0.01 to 1.", ge=0.01, le=1
     )
+    tap: TapSettings = TapSettings()

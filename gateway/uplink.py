@@ -112,6 +112,10 @@ class Uplink:
         finally:
             self.outbox.on_commit = self.outbox.on_epoch = lambda: None
 
+    def send_tap(self, lines: bytes) -> None:
+        """Publish raw frames that somebody wants to see; what gets lost is lost."""
+        self.session.send(self._topic("tap"), lines, qos=0).add_done_callback(_seen)
+
     def _say_goodbye(self) -> None:
         """A clean end sends no last will, so it is said here."""
         if self.session.connected:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -39,6 +39,8 @@ _MOST_TIMEOUTS: Final = 3
 _MOST_EXPIRED: Final = 512
 
 Done = Callable[[bytes | MetergateError], None]
+Connect = Callable[[Callable[[], asyncio.Protocol]], Awaitable[object]]
+"""Connects a protocol that a factory makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class _Waiting:
 class ModbusTcpLink:
     """One connection. `dial` it, `ask` while `free`, call `expire` now and then; `close` is harmless at any time.
 
-    counters: by kind, shared with whoever reports them. on_up, on_down: the connection came or went.
+    counters: by kind, shared with whoever reports them. on_up, on_down: the connection came or went. connect: makes
+    the connection instead of TCP (a replay). tap: sees all raw bytes ("tx" or "rx") while it is set.
     """
 
     def __init__(
@@ -84,15 +87,18 @@ class ModbusTcpLink:
         in_flight: int = 1,
         on_up: Callable[[], None] = lambda: None,
         on_down: Callable[[MetergateError], None] = lambda error: None,
+        connect: Connect | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self.up = False
         self.error: MetergateError = ConnectError("not connected yet", port=f"{host}:{port}")
         self.counters = counters
+        self.tap: Callable[[str, bytes], None] | None = None
         self._clock = clock
         self._rng = rng
         self._limit = in_flight
+        self._make_connection = connect or self._to_host
         self._on_up = on_up
         self._on_down = on_down
         self._wire: _Wire | None = None
@@ -148,7 +154,10 @@ class ModbusTcpLink:
             tid = (tid + 1) & 0xFFFF
         self._tid = tid
         self._table[tid] = _Waiting(ask, self._clock.monotonic() + timeout_s, done)
-        wire.transport.write(tid.to_bytes(2, "big") + ask.tail)
+        frame = tid.to_bytes(2, "big") + ask.tail
+        if self.tap is not None:
+            self.tap("tx", frame)
+        wire.transport.write(frame)
 
     async def read(self, ask: Ask, timeout_s: float) -> bytes:
         """Connect if need be, send one request and return its register bytes. Raises: MetergateError."""
@@ -195,6 +204,8 @@ class ModbusTcpLink:
     def received(self, data: bytes) -> None:
         """Take in bytes of the connection."""
         self._timeouts = 0
+        if self.tap is not None:
+            self.tap("rx", data)
         if not self._buffer and len(data) > 8:
             waiting = self._table.get(data[0] << 8 | data[1])
             if waiting is not None and len(data) == waiting.ask.size and data[2:9] == waiting.ask.head:
@@ -210,10 +221,9 @@ class ModbusTcpLink:
         self._drop(ConnectError(why, port=self.name))
 
     async def _connect(self, timeout_s: float) -> None:
-        loop = asyncio.get_running_loop()
         wire = _Wire(self)
         try:
-            await self._clock.timeout(loop.create_connection(lambda: wire, self.host, self.port), timeout_s)
+            await self._clock.timeout(self._make_connection(lambda: wire), timeout_s)
         except (OSError, TimeoutError) as error:
             reason = "no connection in time" if isinstance(error, TimeoutError) else str(error)
             self.error = ConnectError(reason, port=self.name)
@@ -233,6 +243,9 @@ class ModbusTcpLink:
         self._expired.clear()
         self._count("connects")
         self._on_up()
+
+    def _to_host(self, make: Callable[[], asyncio.Protocol]) -> Awaitable[object]:
+        return asyncio.get_running_loop().create_connection(make, self.host, self.port)
 
     def _sort_out(self, data: bytes) -> None:
         """The slow way: pieces, several frames at once, everything that is not simply the answer."""

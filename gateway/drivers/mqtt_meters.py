@@ -23,7 +23,7 @@ from gateway.protocols import sparkplug_b
 from gateway.protocols.sparkplug_births import rebirth_command
 from metering.clock import Clock
 from metering.errors import BrokerError, OutboxError
-from metering.mqtt import BrokerSettings, Message, MqttSession
+from metering.mqtt import BrokerSettings, Delivery, Message, MqttSession
 from metering.reading import Event, Row
 
 Keep = Callable[[Sequence[Row]], Awaitable[None]]
@@ -58,6 +58,7 @@ class MqttMeters:
     ) -> None:
         self.buses = tuple(buses)
         self.rows = RowMaker(self.buses, memory, stamp)
+        self.tap: Callable[[Delivery], None] | None = None
         self._clock = clock
         self._memory = memory
         self._keep = keep
@@ -151,6 +152,8 @@ class MqttMeters:
             deliveries = await self.session.receive(_AT_ONCE)
             batch = Batch()
             for delivery in deliveries:
+                if self.tap is not None:
+                    self.tap(delivery)
                 self.rows.take(delivery, self._clock.now_ms(), batch)
             await self._commit(batch)
             for delivery in deliveries:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from gateway.drivers.serial_counts import BusCounts, MeterCount
-from gateway.drivers.serial_link import Echo, SerialLink
+from gateway.drivers.serial_link import Echo, SerialLink, Tap
 from gateway.drivers.serial_port import Line, Transport
 from metering.clock import Clock
 from metering.errors import (
@@ -120,6 +120,20 @@ class SerialBus:
     def busy(self) -> bool:
         """True while an answer is awaited."""
         return self._busy is not None or bool(self._jobs)
+
+    @property
+    def asking(self) -> str:
+        """Address of whoever is being asked; "" when nobody is."""
+        return self._busy.ask.address if self._busy is not None else ""
+
+    @property
+    def tap(self) -> Tap | None:
+        """Who sees all raw bytes, if anybody does."""
+        return self.link.tap
+
+    @tap.setter
+    def tap(self, tap: Tap | None) -> None:
+        self.link.tap = tap
 
     @property
     def name(self) -> str:

@@ -82,6 +82,33 @@ def set_clock(
     _order(config, orders, wait=wait)
 
 
+@app.command("tap")
+def tap(
+    gateway: Annotated[str, typer.Argument(help="Id of the gateway.")],
+    seconds: Annotated[int, typer.Option(min=0, max=86_400, help="How long from then on; 0 ends a recording.")] = 600,
+    bus: Annotated[list[str] | None, typer.Option(help="Only this bus (may be repeated).")] = None,
+    meter: Annotated[list[str] | None, typer.Option(help="Only this meter (may be repeated).")] = None,
+    to: Annotated[str, typer.Option(help="file (on the gateway), broker (its topic tap), or both.")] = "file",
+    config: ConfigOption = None,
+    wait: WaitOption = False,
+) -> None:
+    """Let a gateway record raw frames for a while; it ends by itself.
+
+    Example: metergate command tap gw-east --bus stair-3 --seconds 900 --wait
+    """
+
+    def orders(connection: Any, settings: Settings, at: int) -> list[commands.Order]:
+        known = clock_orders.gateways(connection)
+        if gateway not in known:
+            raise RegistryError(f'no gateway "{gateway}" in the registry; {nearest(gateway, known)}')
+        if to not in ("file", "broker", "both"):
+            raise RegistryError(f'--to "{to}": file, broker or both')
+        args = {"seconds": seconds, "buses": bus or [], "meters": meter or [], "to": to}
+        return [commands.Order(gateway, "tap", args, new_nonce(), deadline_s=settings.commands.command_deadline_s)]
+
+    _order(config, orders, wait=wait)
+
+
 @app.command("keys")
 def keys(config: ConfigOption = None) -> None:
     """Show the office's public key (made at the first use): the file that gateway.office_keys names.
