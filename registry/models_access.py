@@ -56,7 +56,7 @@ class UnknownLogin(Base):
 
 
 class Session(Base):
-    """A login in a browser. id: SHA-256 of the cookie's token, csrf: SHA-256 of the page's token. Times [ms UTC]."""
+    """A login in a browser. id: SHA-256 of the cookie's token, csrf: the page's token. Times [ms UTC]."""
 
     __tablename__ = "user_session"
     id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)

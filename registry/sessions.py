@@ -4,16 +4,14 @@
     facts = sessions.find(connection, token, now)          # a read; None: log in again
     if facts and facts.touch_due(now): sessions.touch(connection, facts, now, limits)      # at most once a minute
 
-The token has 256 random bits; the table holds SHA-256 alone (that many random bits need no slow hash). The second one
-follows from the first and never the other way round (`page_token`), so that every page of a login can name it and
-none voids another's. A request that changes something must show it: a foreign page that only makes the browser send
-its cookie does not know it. `secrets` is right here, see
-`registry.passwords`.
+The token has 256 random bits; the table holds its SHA-256 alone (that many random bits need no slow hash). The page
+token is as random and does not follow from it: whoever stole a cookie can work out nothing that changes something. It
+stands in the table as it is, so that every page of a login shows the same one, and is worth nothing without the
+cookie. `secrets` is right here, see `registry.passwords`.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import secrets
@@ -52,7 +50,7 @@ class SessionFacts:
     user_id: int
     actor: Actor
     display_name: str
-    csrf_hash: str
+    page_token: str
     must_change: bool
     totp: bool
     created_at: int
@@ -67,7 +65,7 @@ class SessionFacts:
 
     def csrf_fits(self, token: str) -> bool:
         """True when a page's token belongs to this session."""
-        return hmac.compare_digest(self.csrf_hash, digest(token))
+        return hmac.compare_digest(digest(self.page_token), digest(token))
 
     def must_enrol(self, totp_roles: Collection[Role]) -> bool:
         """True when one of the user's roles asks for TOTP codes and he has no secret yet: only enrolling is open."""
@@ -81,12 +79,6 @@ class SessionFacts:
 def digest(token: str) -> str:
     """Return what is stored of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def page_token(token: str) -> str:
-    """Return the token that the pages of a login show, made from the cookie's."""
-    made = hmac.digest(token.encode("utf-8", "surrogatepass"), b"metergate page token", "sha256")
-    return base64.urlsafe_b64encode(made).rstrip(b"=").decode("ascii")
 
 
 def open_session(
@@ -106,11 +98,11 @@ def open_session(
         raise RefusedError("conflict", "the user was changed meanwhile; log in again")
     _make_room(connection, user_id, limits.sessions_per_user)
     token = secrets.token_urlsafe(32)
-    csrf = page_token(token)
+    csrf = secrets.token_urlsafe(32)
     row = {
         "id": digest(token),
         "user_id": user_id,
-        "csrf": digest(csrf),
+        "csrf": csrf,
         "created_at": at,
         "seen_at": at,
         "expires_at": _end(at, at, limits),
@@ -144,7 +136,7 @@ def find(connection: Connection, token: str, at: int, *, address: str = "") -> S
         user_id=row.user_id,
         actor=Actor(f"user:{row.name}", roles, ranks, areas_from(row.areas), address=address),
         display_name=row.display_name,
-        csrf_hash=row.csrf,
+        page_token=row.csrf,
         must_change=row.one_time,
         totp=bool(row.totp_secret),
         created_at=row.created_at,

@@ -114,7 +114,7 @@ class Identifier:
         found = await self._look("session", token, lambda: self._find_session(token))
         if not isinstance(found, SessionFacts) or found.expires_at <= self._clock.now_ms():
             return None
-        return Identity(replace(found.actor, address=origin.address(scope)), found, sessions.page_token(token))
+        return Identity(replace(found.actor, address=origin.address(scope)), found, found.page_token)
 
     # -- the registry ----------------------------------------------------------------------------------------------
 
