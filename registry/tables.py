@@ -9,6 +9,7 @@ from registry import (
     models_findings,
     models_jobs,
     models_outbound,
+    models_reconcile,
     models_watch,
     models_work_orders,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "models_findings",
     "models_jobs",
     "models_outbound",
+    "models_reconcile",
     "models_watch",
     "models_work_orders",
 ]

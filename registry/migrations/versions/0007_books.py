@@ -1,4 +1,4 @@
-"""Kinds of installations, book entries, occupancies, office rows, import batches, decisions on quarantined rows."""
+"""Kinds of installations, book entries, occupancies, office rows, imports, quarantine decisions, reconciliation."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def upgrade() -> None:
     _office()
     _imports()
     _decisions()
+    _reconciliation()
 
 
 def _big() -> sa.types.TypeEngine[int]:
@@ -147,8 +148,77 @@ def _decisions() -> None:
     )
 
 
+def _reconciliation() -> None:
+    big = _big()
+    op.create_table(
+        "purchase",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("usage_point_id", sa.String(64), nullable=False),
+        sa.Column("at", big, nullable=False),
+        sa.Column("volume", big, nullable=False),
+        sa.Column("reference", sa.String(64), nullable=False),
+        sa.Column("batch_id", big, nullable=False),
+        sa.Column("line", big, nullable=False),
+        sa.ForeignKeyConstraint(["batch_id"], ["import_batch.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_purchase_usage_point_id_at", "purchase", ["usage_point_id", "at"])
+    op.create_index("ix_purchase_batch_id", "purchase", ["batch_id"])
+    op.create_table(
+        "scada_total",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("usage_point_id", sa.String(64), nullable=False),
+        sa.Column("from_at", big, nullable=False),
+        sa.Column("to_at", big, nullable=False),
+        sa.Column("volume", big, nullable=False),
+        sa.Column("batch_id", big, nullable=False),
+        sa.Column("line", big, nullable=False),
+        sa.ForeignKeyConstraint(["batch_id"], ["import_batch.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_scada_total_usage_point_id_from_at", "scada_total", ["usage_point_id", "from_at"])
+    op.create_index("ix_scada_total_batch_id", "scada_total", ["batch_id"])
+    op.create_table(
+        "supply_link",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("parent_id", sa.String(64), nullable=False),
+        sa.Column("child_id", sa.String(64), nullable=False),
+        sa.Column("from_at", big, nullable=False),
+        sa.Column("to_at", big, nullable=True),
+        sa.Column("parent_class", sa.String(8), nullable=False),
+        sa.Column("child_class", sa.String(8), nullable=False),
+        sa.Column("batch_id", big, nullable=False),
+        sa.Column("line", big, nullable=False),
+        sa.ForeignKeyConstraint(["batch_id"], ["import_batch.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    for name in ("parent_id", "child_id", "batch_id"):
+        op.create_index(f"ix_supply_link_{name}", "supply_link", [name])
+    op.create_table(
+        "reconciliation",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("usage_point_id", sa.String(64), nullable=False),
+        sa.Column("period", sa.String(7), nullable=False),
+        sa.Column("district", sa.String(64), nullable=False),
+        sa.Column("verdict", sa.String(16), nullable=False),
+        sa.Column("cause", sa.String(48), nullable=False),
+        sa.Column("difference", big, nullable=True),
+        sa.Column("facts", sa.JSON(), nullable=False),
+        sa.Column("computed_at", big, nullable=False),
+        sa.Column("order_id", big, nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("kind", "usage_point_id", "period"),
+    )
+    op.create_index("ix_reconciliation_period", "reconciliation", ["period"])
+
+
 def downgrade() -> None:
     for name in (
+        "reconciliation",
+        "supply_link",
+        "scada_total",
+        "purchase",
         "quarantine_decision",
         "import_row",
         "import_batch",
