@@ -42,7 +42,7 @@ class AnomalySettings(SettingsModel):
         le=240,
     )
     look_s: float = Field(
-        0.2, description="Seconds between two looks at what ingest has stored, 0.05 to 60.", ge=0.05, le=60
+        0.2, description="Seconds between two looks at what ingest has stored, 0.05 to 3600.", ge=0.05, le=3600
     )
     settle_s: float = Field(
         5.0,
@@ -58,9 +58,9 @@ class AnomalySettings(SettingsModel):
     )
     flood_s: float = Field(
         10.0,
-        description="Seconds between two looks at silent gateways, buses and districts, 0.5 to 600.",
+        description="Seconds between two looks at silent gateways, buses and districts, 0.5 to 3600.",
         ge=0.5,
-        le=600,
+        le=3600,
     )
     gateway_stale_s: float = Field(
         180.0,
@@ -70,15 +70,15 @@ class AnomalySettings(SettingsModel):
     )
     lease_s: float = Field(
         30.0,
-        description="Seconds after which the parts of a process that says nothing are free, 3 to 600.",
+        description="Seconds after which the parts of a process that says nothing are free, 3 to 86400.",
         ge=3,
-        le=600,
+        le=86_400,
     )
     report_s: float = Field(
         2.0,
-        description="Seconds between two reports of counters and health to the registry, 0.5 to 60.",
+        description="Seconds between two reports of counters and health to the registry, 0.5 to 3600.",
         ge=0.5,
-        le=60,
+        le=3600,
     )
     heartbeat_file: Path | None = Field(
         None, description="File that is touched after each judgement; a watchdog outside misses it when we stop."

@@ -159,8 +159,11 @@ class Poller:
         backoff: Backoff,
         put: Callable[[Row], bool],
         pressure: Callable[[], float],
+        look_s: float = _IDLE_SLEEP_S,
     ) -> None:
+        """look_s: [s] the longest pause between two looks while no meter is due."""
         self.clock = clock
+        self._look_s = look_s
         self.counters = dict.fromkeys(
             (
                 "polls",
@@ -231,7 +234,7 @@ class Poller:
             bus.ready.append(poll)
             bus.pump()
         waiting = any(bus.link.busy for bus in self.buses.values())
-        most = _WAITING_SLEEP_S if waiting else _IDLE_SLEEP_S
+        most = _WAITING_SLEEP_S if waiting else _IDLE_SLEEP_S if self._owed else self._look_s
         return max(_LEAST_SLEEP_S, min(most, due[0][0] - self.clock.monotonic())) if due else most
 
     def finish(self, bus: Bus, poll: MeterPoll, error: MetergateError | None) -> None:

@@ -83,6 +83,7 @@ class Gateway:
             backoff=Backoff(settings.retry_first_s, settings.retry_last_s, settings.silent_share),
             put=self.outbox.put,
             pressure=lambda: self.outbox.pressure,
+            look_s=settings.look_s,
         )
         self._field_broker = field_broker or FieldBrokerSettings()
         self.pushed = self._make_pushed() if plan.mqtt else None

@@ -59,7 +59,10 @@ class GatewaySettings(SettingsModel):
         le=10_000_000,
     )
     commit_interval_s: float = Field(
-        0.02, description="Seconds between two commits to the outbox, 0 to 10; rows between share one.", ge=0, le=10
+        0.02,
+        description="Seconds between two commits to the outbox, 0 to 3600; rows between share one.",
+        ge=0,
+        le=3600,
     )
     window_messages: int = Field(16, description="Messages on their way to ingest at once, 1 to 200.", ge=1, le=200)
     ack_timeout_s: float = Field(
@@ -72,10 +75,16 @@ class GatewaySettings(SettingsModel):
         2000.0, description="Rows per second of an outage's backlog, 1 to 1000000; live rows go first.", ge=1, le=1e6
     )
     gather_s: float = Field(
-        0.1, description="Seconds for which live rows are gathered into one message, 0 to 10.", ge=0, le=10
+        0.1, description="Seconds for which live rows are gathered into one message, 0 to 3600.", ge=0, le=3600
     )
     health_interval_s: float = Field(
-        5.0, description="Seconds between two health reports (broker and health.json), 0.2 to 600.", ge=0.2, le=600
+        5.0, description="Seconds between two health reports (broker and health.json), 0.2 to 3600.", ge=0.2, le=3600
+    )
+    look_s: float = Field(
+        0.25,
+        description="Seconds between two looks at the host's clock and the outbox while no meter is due, 0.05 to 60.",
+        ge=0.05,
+        le=60,
     )
     retry_first_s: float = Field(
         2.0, description="Seconds until a meter that did not answer is asked again, 0.1 to 600; doubles each time.",

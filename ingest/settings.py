@@ -142,13 +142,16 @@ class IngestSettings(SettingsModel):
         description="What happens to readings marked as estimates: refuse quarantines them, keep stores them.",
     )
     flush_s: float = Field(
-        1.0, description="Seconds between two writes of latest readings and daily closings, 0.1 to 60.", ge=0.1, le=60
+        1.0,
+        description="Seconds between two writes of latest readings and daily closings, 0.1 to 3600.",
+        ge=0.1,
+        le=3600,
     )
     report_s: float = Field(
         2.0,
-        description="Seconds between two reports of counters and health to the registry, 0.5 to 60.",
+        description="Seconds between two reports of counters and health to the registry, 0.5 to 3600.",
         ge=0.5,
-        le=60,
+        le=3600,
     )
     reload_s: float = Field(
         30.0,

@@ -23,6 +23,7 @@ from metering.clock import Clock, SystemClock
 from metering.errors import SettingsError
 from metering.settings import nearest
 from simulators.answer_log import AnswerLog, NoAnswerLog
+from simulators.consumption import Curve
 from simulators.farm_control import FarmControl
 from simulators.farm_settings import FarmSettings, MeterSettings, PortSettings, load_farm
 from simulators.modbus_server import MeterPort
@@ -37,9 +38,18 @@ class Farm:
     """All meters of one `FarmSettings`. Starting binds the ports; closing twice is harmless."""
 
     def __init__(
-        self, settings: FarmSettings, clock: Clock, *, profiles: Mapping[str, Profile] | None = None
+        self,
+        settings: FarmSettings,
+        clock: Clock,
+        *,
+        profiles: Mapping[str, Profile] | None = None,
+        curves: Mapping[str, Curve] | None = None,
+        flush_s: float = _FLUSH_S,
     ) -> None:
+        """curves: by meter, instead of what the settings call theirs. flush_s: [s] between two writes of the log."""
         self.settings = settings
+        self._curves = curves or {}
+        self._flush_s = flush_s
         self._clock = clock
         self._profiles = load_profiles(*settings.profiles) if profiles is None else profiles
         self._check_profiles()
@@ -75,6 +85,15 @@ class Farm:
             self._flusher.cancel()
         self._log.close()
 
+    def hang_up(self, place: int) -> None:
+        """Drop all clients of one port, by its place in the settings, as a link that breaks."""
+        self._ports[place].close()
+
+    @property
+    def requests(self) -> int:
+        """Whole requests that reached the meters since the start, also those that nobody answered."""
+        return sum(port.requests for port in self._ports)
+
     def stats(self) -> dict[str, Any]:
         """Count what a person at the bench wants to know."""
         return {
@@ -104,7 +123,9 @@ class Farm:
         profile, seed = self._profiles[settings.profile], self.settings.seed
         image = RegisterImage(profile, gaps=settings.gaps)
         beside = side_values(profile.medium, meter=settings.meter, seed=seed)
-        meter = SimulatedMeter(settings, image, beside, seed=seed, log=self._log)
+        meter = SimulatedMeter(
+            settings, image, beside, seed=seed, log=self._log, curve=self._curves.get(settings.meter)
+        )
         if settings.flow:
             meter.set_flow(settings.flow, self._clock.now_ms())
         return meter
@@ -123,7 +144,7 @@ class Farm:
 
     async def _flush_often(self) -> None:
         while True:
-            await self._clock.sleep(_FLUSH_S)
+            await self._clock.sleep(self._flush_s)
             self._log.flush()
 
 

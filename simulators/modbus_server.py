@@ -27,6 +27,7 @@ class MeterPort:
         self.connections: set[MeterConnection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.refused = 0
+        self.requests = 0
 
     def connection(self) -> MeterConnection:
         """Make the protocol for one new client (asyncio's protocol factory)."""
@@ -81,6 +82,7 @@ class MeterConnection(asyncio.Protocol):
                 break
             frame = data[begin:stop]
             begin = stop
+            port.requests += 1
             meter = port.anyone or port.meters.get(frame[6])
             reply = meter.answer(frame, now_ms) if meter else exception(frame[:7], frame[7], _GATEWAY_TARGET_SILENT)
             if isinstance(reply, bytes):

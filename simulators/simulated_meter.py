@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from metering.quantities import MICRO, Quantity
 from simulators.answer_log import asked_columns
-from simulators.consumption import CountingCurve, make_curve
+from simulators.consumption import CountingCurve, Curve, make_curve
 from simulators.farm_settings import FaultSettings, FlagName, FlowSettings, MeterSettings, flag_bits
 from simulators.faults import CONTENT, Fault, exception
 from simulators.register_image import Block, RegisterImage
@@ -61,13 +61,15 @@ class SimulatedMeter:
         *,
         seed: int,
         log: Log,
+        curve: Curve | None = None,
     ) -> None:
+        """curve: instead of the one that the settings name."""
         self.settings = settings
         self._image = image
         self._side_values = side_values
         self._log = log
         self._rng = random.Random(zlib.crc32(settings.meter.encode()) ^ seed)
-        self._curve = make_curve(
+        self._curve = curve or make_curve(
             settings.curve, seed=seed, meter=settings.meter, start_index=settings.start_index, step=image.step
         )
         self._flow: FlowSettings | None = None

@@ -25,7 +25,7 @@ _KINDS: Final[tuple[tuple[float, Medium, CustomerClass], ...]] = (
     (0.082, "electricity", "residential"),
     (0.015, "electricity", "commercial"),
 )
-_HABITS: Final[dict[tuple[Medium, CustomerClass], tuple[tuple[str, float], ...]]] = {
+HABITS: Final[dict[tuple[Medium, CustomerClass], tuple[tuple[str, float], ...]]] = {
     ("gas", "residential"): (("cook", 0.42), ("cook_shower", 0.41), ("boiler", 0.13), ("pilot", 0.04)),
     ("gas", "residential_heating"): (("boiler", 1.0),),
     ("gas", "restaurant"): (("meals", 0.6), ("night_meals", 0.2), ("all_day_meals", 0.2)),
@@ -37,6 +37,7 @@ _HABITS: Final[dict[tuple[Medium, CustomerClass], tuple[tuple[str, float], ...]]
     ("electricity", "residential"): (("home", 0.7), ("home_heater", 0.3)),
     ("electricity", "commercial"): (("shop", 1.0),),
 }
+"""Who lives how, with shares; the habits are those of `simulators.fleet.use`."""
 _DECIMALS: Final[dict[Medium, tuple[tuple[int, float], ...]]] = {
     "gas": ((1, 0.18), (2, 0.62), (3, 0.20)),
     "water": ((1, 0.13), (2, 0.47), (3, 0.40)),
@@ -51,7 +52,7 @@ def draw_meter(number: int, rng: np.random.Generator) -> Meter:
     """Draw the meter with this running number [1…]."""
     shares = np.array([share for share, _, _ in _KINDS])
     _, medium, customer_class = _KINDS[int(rng.choice(len(_KINDS), p=shares / shares.sum()))]
-    habit = _pick(_HABITS[medium, customer_class], rng)
+    habit = pick(HABITS[medium, customer_class], rng)
     daily = customer_class != "industrial" and rng.random() < _DAILY_SHARE
     interval_s = 86_400 if daily else 900 if customer_class == "industrial" else 3_600
     cohort = SEASON if daily else AUTUMN if rng.random() < 0.5 else FESTIVAL
@@ -62,7 +63,7 @@ def draw_meter(number: int, rng: np.random.Generator) -> Meter:
         habit=habit,
         install_date=date(2017, 9, 1) + timedelta(days=int(rng.integers(0, 2_750))),
         digits=_digits(medium, customer_class, rng),
-        decimals=_pick(_DECIMALS[medium], rng),
+        decimals=pick(_DECIMALS[medium], rng),
         interval_s=interval_s,
         district=str(rng.choice(DISTRICTS)),
         start=cohort.start,
@@ -75,7 +76,7 @@ def fit_to_use(meter: Meter, total: float, peak_per_h: float, rng: np.random.Gen
 
     total: [units] over the observation. peak_per_h: [units/h].
     """
-    meter.qmax_per_h = _qmax(meter, peak_per_h * rng.uniform(1.1, 2.0))
+    meter.qmax_per_h = qmax_of(meter, peak_per_h * rng.uniform(1.1, 2.0))
     full = 10.0**meter.digits
     drawn = rng.random() < _ROLLOVER_SHARE and meter.replaced is None
     if drawn and total > 20 * 10.0**-meter.decimals:
@@ -87,7 +88,8 @@ def fit_to_use(meter: Meter, total: float, peak_per_h: float, rng: np.random.Gen
     return False
 
 
-def _qmax(meter: Meter, wanted: float) -> float:
+def qmax_of(meter: Meter, wanted: float) -> float:
+    """Return the Qmax [units/h] of the size that a planner would choose for a peak of `wanted` [units/h]."""
     if meter.is_household:
         return 13.2 if meter.medium == "electricity" else 4.0
     ladder: tuple[float, ...] = (
@@ -108,6 +110,7 @@ def _digits(medium: Medium, customer_class: CustomerClass, rng: np.random.Genera
     return int(rng.integers(7, 9))
 
 
-def _pick(choices: tuple[tuple[T, float], ...], rng: np.random.Generator) -> T:
+def pick(choices: tuple[tuple[T, float], ...], rng: np.random.Generator) -> T:
+    """Draw one of (choice, share)."""
     shares = np.array([share for _, share in choices])
     return choices[int(rng.choice(len(choices), p=shares / shares.sum()))][0]
