@@ -42,7 +42,7 @@ Progress = Callable[[int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What one set of thresholds did in the period. alarms: by rule. flagged: meter row -> kinds.
+    """What one set of thresholds did in the period. alarms: by rule. flagged: (meter, kind).
 
     worst: the most meters that had an open alarm at one moment.
     """

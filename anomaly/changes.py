@@ -19,7 +19,6 @@ from sqlalchemy.engine import Connection
 from anomaly.meters import CLASSES, MEDIA, OTHER_CLASS
 from anomaly.stored import city_zone
 from anomaly.thresholds import Thresholds, check_values, is_wide
-from metering.settings import nearest
 from registry import audit
 from registry.models import Installation, Meter, UsagePoint
 from registry.models_findings import ThresholdChange
@@ -87,9 +86,7 @@ def _scope_problems(connection: Connection, scope: Mapping[str, str]) -> list[st
     for name, words in allowed.items():
         value = scope.get(name, "")
         if value and value not in words:
-            problems.append(
-                f"scope.{name} = {value}: allowed: {', '.join(words)}; {nearest(value, words)}".rstrip("; ")
-            )
+            problems.append(f"scope.{name} = {value}: allowed: {', '.join(words)}")
     meter = scope.get("meter", "")
     if meter and not connection.execute(sa.select(Meter.id).where(Meter.id == meter)).first():
         problems.append(f"scope.meter = {meter}: there is no such meter")
@@ -214,7 +211,7 @@ def _accepted(row: Mapping[str, Any], most_share: float, accept: int | None) -> 
 def cancel(
     connection: Connection, actor: Actor, number: int, *, now_ms: int, note: str = "", version: int | None = None
 ) -> None:
-    """Give a change up: one that waits, or a confirmed one before its date. Raises: RefusedError, StaleChangeError."""
+    """Give up a change that waits, or a confirmed one before its date. Raises: RefusedError, StaleChangeError."""
     row = row_of(connection, actor, number, lock=True)
     _require_version(row, version)
     _require_area(connection, actor, row["scope"])

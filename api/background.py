@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.jobs.workshop import Workshop
 from api.orders.service import run_orders
 from api.orders.settings import OrderSettings
 from metering.clock import Clock
@@ -29,16 +30,22 @@ SWEEP_S: Final = 600.0
 
 @contextlib.asynccontextmanager
 async def background(
-    database: Database, audit: AuditSettings | None, clock: Clock, orders: OrderSettings | None = None
+    database: Database,
+    audit: AuditSettings | None,
+    clock: Clock,
+    orders: OrderSettings | None = None,
+    workshop: Workshop | None = None,
 ) -> AsyncIterator[None]:
     """Work until the block ends. audit: None anchors nothing (a test, a house without a folder). orders: None opens
-    no work orders."""
+    no work orders. workshop: None does no jobs."""
     works = [asyncio.create_task(_sweep(database, clock), name="sweep")]
     if audit is not None:
         anchoring = keep_anchored(database, audit.anchors, clock, audit.anchor_interval_s)
         works.append(asyncio.create_task(anchoring, name="anchors"))
     if orders is not None:
         works.append(asyncio.create_task(run_orders(orders, database, clock), name="orders"))
+    if workshop is not None:
+        works.append(asyncio.create_task(workshop.run(database, clock), name="jobs"))
     for work in works:
         work.add_done_callback(_say_why)
     try:

@@ -25,6 +25,7 @@ from api.background import background
 from api.command_office import CommandOffice
 from api.dispatch import Dispatcher
 from api.guard import ConnectionGuard, GuardedProtocol
+from api.jobs.workshop import Workshop
 from api.metrics import ApiMetrics
 from api.orders.policy import load_policy
 from api.orders.settings import OrderSettings
@@ -56,6 +57,7 @@ async def run_api(
     alarms: AlarmSettings | None = None,
     audit: AuditSettings | None = None,
     orders: OrderSettings | None = None,
+    workshop: Workshop | None = None,
 ) -> None:
     """Serve until `stop` is set; without one, until SIGTERM or SIGINT.
 
@@ -73,7 +75,7 @@ async def run_api(
     metrics = ApiMetrics()
     app = create_app(
         settings, database=database, store=store, clock=clock, metrics=metrics, access=access,
-        command_office=command_office, alarms=alarms, orders=orders,
+        command_office=command_office, alarms=alarms, orders=orders, workshop=workshop,
     )  # fmt: skip
     server = _Server(_config(app, settings, metrics), clock, secured)
     with listener, contextlib.nullcontext() if stop else _signals(ending):
@@ -85,7 +87,7 @@ async def run_api(
             await _until_started(server, serving, clock)
             if server.started and on_ready is not None:
                 on_ready(address(listener, "https" if secured else "http"))
-            async with background(database, audit, clock, orders):
+            async with background(database, audit, clock, orders, workshop):
                 await serving
         finally:
             watching.cancel()

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from anomaly.settings import AnomalySettings
 from api.billing.settings import BillingSettings
 from api.command_settings import CommandSettings
+from api.jobs.settings import JobSettings
 from api.orders.settings import OrderSettings
 from api.settings import ApiSettings
 from gateway.settings import FieldBrokerSettings, GatewaySettings
@@ -53,6 +54,7 @@ class Settings(SettingsModel):
     commands: CommandSettings = CommandSettings()
     api: ApiSettings = ApiSettings()
     billing: BillingSettings = BillingSettings()
+    jobs: JobSettings = JobSettings()
     orders: OrderSettings = OrderSettings()
     log: LogSettings = LogSettings()
 

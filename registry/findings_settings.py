@@ -47,6 +47,14 @@ class AlarmSettings(SettingsModel):
         5, ge=1, le=100_000, description="New alarms in 10 minutes below which a flood of alarms is over (ISA-18.2)."
     )
 
+    most_flagged_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Share of all meters that may have an open alarm after a change of thresholds, by its back-test; "
+        "above it whoever confirms the change must say the number.",
+    )
+
     @field_validator("priorities_by_kind")
     @classmethod
     def _pairs(cls, pairs: list[str]) -> list[str]:

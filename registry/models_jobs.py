@@ -13,7 +13,8 @@ from registry.models import Base, Big
 class Job(Base):
     """One piece of long work. state: queued, running, done, failed, cancelled, interrupted, expired.
 
-    kind: of `api.jobs.kinds.KINDS`. by, areas: who asked for it, and what he may see. holder: the process that does
+    kind: of `api.jobs.kinds.KINDS`. by: who asked for it; actor: his roles,
+    ranks and areas at that time. holder: the process that does
     it; beat_at: its last sign of life. progress: [%]. cancel: somebody wants it to end. outcome: small facts for the
     list; the result itself is a file, named result_name to whoever downloads it.
     """
@@ -25,7 +26,7 @@ class Job(Base):
     args: Mapped[dict[str, Any]]
     state: Mapped[str] = mapped_column(sa.String(16), index=True)
     by: Mapped[str] = mapped_column(sa.String(80), index=True)
-    areas: Mapped[list[Any]] = mapped_column(sa.JSON())
+    actor: Mapped[dict[str, Any]]
     created_at: Mapped[int]
     started_at: Mapped[int | None]
     finished_at: Mapped[int | None]

@@ -17,6 +17,7 @@ from metergate.settings import load_settings
 from metergate.stores import make_store
 from metergate.supervisor import Service, Supervisor
 from metergate.systemd import Notifier
+from metergate.workshop import make_workshop
 from metering.clock import Clock, SystemClock
 from registry import users
 from registry.database import Database
@@ -66,6 +67,7 @@ def api(config: ConfigOption = None) -> None:
                     alarms=settings.alarms,
                     audit=settings.audit,
                     orders=settings.orders,
+                    workshop=make_workshop(settings),
                 ),
                 notifier,
             )

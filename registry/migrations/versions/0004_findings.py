@@ -183,7 +183,7 @@ def _jobs() -> None:
         sa.Column("args", sa.JSON(), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("by", sa.String(80), nullable=False),
-        sa.Column("areas", sa.JSON(), nullable=False),
+        sa.Column("actor", sa.JSON(), nullable=False),
         sa.Column("created_at", big, nullable=False),
         sa.Column("started_at", big, nullable=True),
         sa.Column("finished_at", big, nullable=True),

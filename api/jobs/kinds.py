@@ -1,0 +1,22 @@
+"""The kinds of jobs: kind -> "module:function". A room that brings one adds a line (see `api.jobs.words.Work`)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+from api.jobs.words import JobError, Kind
+
+KINDS: Final[dict[str, str]] = {
+    "thresholds.backtest": "api.thresholds:backtest_job",
+}
+
+
+def kind_named(kind: str) -> Kind:
+    """Return the function of a kind. Raises: JobError when this version does not know it."""
+    place = KINDS.get(kind)
+    if place is None:
+        raise JobError(f"this version knows no job {kind!r}")
+    module, _, function = place.partition(":")
+    found: Kind = getattr(import_module(module), function)
+    return found

@@ -1,0 +1,54 @@
+"""What a kind of job is made of: what it gets, how it tells of itself, how it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metering.errors import MetergateError
+from metering.store import ReadingStore
+from registry.database import Database
+from registry.roles import Actor
+
+
+class JobError(MetergateError):
+    """A job cannot be done; the text is for whoever asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """What every job may use, in a form that another process can be given.
+
+    open_store: a function of a module, or a `functools.partial` of one. thresholds: the file of `anomaly.thresholds`.
+    """
+
+    database_url: str
+    open_store: Callable[[], ReadingStore]
+    thresholds: Path | None = None
+
+
+@dataclass(slots=True)
+class Work:
+    """One job, as its kind's function gets it. now_ms: when it began.
+
+    A function of a kind: `def work(job: Work) -> dict`; what it returns are a few facts for the list. It writes a
+    result to `job.result` (name and media type in `job.named`), calls `job.progress(percent, text)` now and then,
+    and raises `MetergateError` with words for a person. It is ended at any moment when somebody cancels, so what it
+    writes into the registry belongs into one transaction. `job.actor` has the areas of whoever asked.
+    """
+
+    number: int
+    args: dict[str, Any]
+    actor: Actor
+    now_ms: int
+    database: Database
+    store: ReadingStore
+    materials: Materials
+    result: Path
+    progress: Callable[[int, str], None]
+    named: tuple[str, str] = field(default=("", ""))
+
+
+Kind = Callable[[Work], dict[str, Any]]
