@@ -30,7 +30,7 @@ from registry.models_books import ImportBatch, ImportRow, OfficeRow
 from registry.office import check_values
 from registry.roles import Actor
 
-Kind = Literal["readings", "exchanges"]
+Kind = Literal["readings", "exchanges", "purchases", "scada", "parents"]
 COLUMNS: Final = (
     *("usage_point", "account_number", "address", "meter", "serial", "last_index", "last_read_at", "reading_day"),
     *("index", "read_at", "person", "note", *QUANTITIES),
@@ -261,12 +261,13 @@ def _stage(
 
 def blank(batch: int, line: int, cells: Mapping[str, str]) -> dict[str, Any]:
     """Return a staged row that nothing speaks against yet."""
-    meter, point = (_shown(cells.get(name, "")) for name in ("meter", "usage_point"))
+    meter, point = (shown(cells.get(name, "")) for name in ("meter", "usage_point"))
     return {"batch_id": batch, "line": line, "usage_point": point, "meter": meter, "at": None, "values": {},
             "person": "", "verdict": "ok", "reason": "", "detail": ""}  # fmt: skip
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """Return a cell as it may stand in a message or a file."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in tabular.active(text))[:64]
 
 
@@ -302,10 +303,10 @@ def _meter_of(cells: Mapping[str, str], meters: Mapping[str, Any], by_point: Map
     if "meter" in cells:
         meter = meters.get(tabular.active(cells["meter"]))
         if meter is None:
-            raise ValueError(f'meter = "{_shown(cells["meter"])}": no such meter in the books')
+            raise ValueError(f'meter = "{shown(cells["meter"])}": no such meter in the books')
         point = tabular.active(cells.get("usage_point", ""))
         if point and meter["usage_point"] not in (None, point):
-            raise ValueError(f"meter {meter['id']} hangs at {meter['usage_point']}, not at {_shown(point)}")
+            raise ValueError(f"meter {meter['id']} hangs at {meter['usage_point']}, not at {shown(point)}")
         return meter
     found = by_point.get(tabular.active(cells.get("usage_point", "")), [])
     if len(found) != 1:
@@ -313,25 +314,25 @@ def _meter_of(cells: Mapping[str, str], meters: Mapping[str, Any], by_point: Map
     return found[0]
 
 
-def moment(text: str, zone: str) -> int:
+def moment(text: str, zone: str, name: str = "read_at") -> int:
     """Return [ms UTC] of a time as people write it: with offset, or local with or without the time of day.
 
     Raises: ValueError, also for a local time that the clocks skip.
     """
     if not text:
-        raise ValueError("read_at is missing")
+        raise ValueError(f"{name} is missing")
     try:
         stamp = datetime.fromisoformat(text.replace("/", "-"))
     except ValueError:
         raise ValueError(
-            f'read_at = "{_shown(text)}": write 2026-03-20, 2026-03-20 14:30 or a time with offset'
+            f'{name} = "{shown(text)}": write 2026-03-20, 2026-03-20 14:30 or a time with offset'
         ) from None
     if stamp.tzinfo is not None:
         return parse_rfc3339(stamp.isoformat())
     local = stamp.replace(tzinfo=ZoneInfo(zone))
     at = round(local.timestamp() * 1000)
     if datetime.fromtimestamp(at / 1000, ZoneInfo(zone)).replace(tzinfo=None) != stamp:
-        raise ValueError(f'read_at = "{text}": the clocks of {zone} skip this time')
+        raise ValueError(f'{name} = "{text}": the clocks of {zone} skip this time')
     return at
 
 

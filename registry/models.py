@@ -31,7 +31,7 @@ class UsagePoint(Base):
     district: Mapped[str] = mapped_column(sa.String(64), default="", index=True)
     tz: Mapped[str] = mapped_column(sa.String(64), default="Asia/Shanghai")
     address: Mapped[str] = mapped_column(sa.String(300), default="")
-    account_number: Mapped[str] = mapped_column(sa.String(64), default="")
+    account_number: Mapped[str] = mapped_column(sa.String(64), default="", index=True)
 
 
 class Gateway(Base):

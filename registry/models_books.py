@@ -45,7 +45,7 @@ class Occupancy(Base):
     __table_args__ = (sa.Index("ix_occupancy_usage_point_id_from_at", "usage_point_id", "from_at"),)
     id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
     usage_point_id: Mapped[str] = mapped_column(sa.ForeignKey("usage_point.id"))
-    account_number: Mapped[str] = mapped_column(sa.String(64))
+    account_number: Mapped[str] = mapped_column(sa.String(64), index=True)
     from_at: Mapped[int]
     to_at: Mapped[int | None]
     start_indexes: Mapped[dict[str, Any]]
@@ -80,7 +80,10 @@ class OfficeRow(Base):
 
 
 class ImportBatch(Base):
-    """A file of readings or exchanges. state: previewed, posted, reversed, dropped. summary: counts."""
+    """A file of readings, exchanges, purchases, SCADA totals or supply links. summary: counts.
+
+    state: previewed, posted, reversed, dropped.
+    """
 
     __tablename__ = "import_batch"
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 (SQLAlchemy's form)

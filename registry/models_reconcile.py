@@ -43,9 +43,9 @@ class ScadaTotal(Base):
 
 
 class SupplyLink(Base):
-    """The meter at `parent_id` supplies the usage point `child_id`, from one time to another (to_at None: still).
+    """The meter at `parent_id` supplies the usage point `child_id` from `from_at` on, until the child's next link.
 
-    parent_class, child_class: accuracy class of the meters, "" for the usual one of the medium.
+    parent_id "": nobody supplies it any more. parent_class, child_class: of accuracy, "" for the medium's usual one.
     """
 
     __tablename__ = "supply_link"
@@ -57,7 +57,6 @@ class SupplyLink(Base):
     parent_id: Mapped[str] = mapped_column(sa.String(64))
     child_id: Mapped[str] = mapped_column(sa.String(64))
     from_at: Mapped[int]
-    to_at: Mapped[int | None]
     parent_class: Mapped[str] = mapped_column(sa.String(8))
     child_class: Mapped[str] = mapped_column(sa.String(8))
     batch_id: Mapped[int] = mapped_column(sa.ForeignKey("import_batch.id"), index=True)

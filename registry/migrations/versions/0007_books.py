@@ -184,7 +184,6 @@ def _reconciliation() -> None:
         sa.Column("parent_id", sa.String(64), nullable=False),
         sa.Column("child_id", sa.String(64), nullable=False),
         sa.Column("from_at", big, nullable=False),
-        sa.Column("to_at", big, nullable=True),
         sa.Column("parent_class", sa.String(8), nullable=False),
         sa.Column("child_class", sa.String(8), nullable=False),
         sa.Column("batch_id", big, nullable=False),
@@ -211,9 +210,12 @@ def _reconciliation() -> None:
         sa.UniqueConstraint("kind", "usage_point_id", "period"),
     )
     op.create_index("ix_reconciliation_period", "reconciliation", ["period"])
+    op.create_index("ix_usage_point_account_number", "usage_point", ["account_number"])
+    op.create_index("ix_occupancy_account_number", "occupancy", ["account_number"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_usage_point_account_number", "usage_point")
     for name in (
         "reconciliation",
         "supply_link",
