@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.metrics import ApiMetrics
+from api.orders.photos import MAX_BYTES as PHOTO_BYTES
 from api.settings import ApiSettings, is_loopback
 from metering.clock import Clock
 from metering.errors import RegistryError, StoreError
@@ -28,7 +30,9 @@ HEAD: Final = "metergate.head"
 """In the scope of a HEAD request, which is worked on as a GET: nobody will read the body."""
 
 _LINGER_S: Final = 2.0
+_PHOTOS: Final = re.compile(r"/api/v1/work-orders/\d{1,19}/photos", re.ASCII)
 _ALWAYS_ANSWERED: Final = frozenset({"/livez"})
+_COUNTED_ELSEWHERE: Final = frozenset({"/events"})  # streams for pages: `api.screens.live` has their limit
 
 _HEADERS: Final = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -149,7 +153,7 @@ class RequestLimit:
         self._in_work = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _ALWAYS_ANSWERED:
+        if scope["type"] != "http" or scope["path"] in _ALWAYS_ANSWERED | _COUNTED_ELSEWHERE:
             await self.app(scope, receive, send)
             return
         if self._in_work >= self.limits.max_requests:
@@ -179,8 +183,9 @@ class BodyLimit:
         if not ("transfer-encoding" in headers or headers.get("content-length", "0") != "0"):
             await self.app(scope, receive, send)
             return
+        most = self._most(scope)
         try:
-            body = await self.clock.timeout(self._take(headers, receive), self.limits.body_timeout_s)
+            body = await self.clock.timeout(self._take(headers, receive, most), self.limits.body_timeout_s)
         except TimeoutError:
             self.metrics.refuse("slow-body")
             detail = f"the body was not complete after {self.limits.body_timeout_s:g} s"
@@ -190,18 +195,23 @@ class BodyLimit:
             return
         if body is None:
             self.metrics.refuse("body-too-large")
-            detail = f"the body has over {self.limits.max_body_bytes} bytes"
+            detail = f"the body has over {most} bytes"
             await self._refuse(_early(413, "body-too-large", detail, scope), scope, receive, send)
             return
         await self.app(scope, _replay(body, receive), send)
 
-    async def _take(self, headers: Mapping[str, str], receive: Receive) -> bytes | None:
+    def _most(self, scope: Scope) -> int:
+        """Photos of a visit may be larger than what all other routes take."""
+        photo = scope["method"] == "POST" and _PHOTOS.fullmatch(scope["path"])
+        return max(self.limits.max_body_bytes, PHOTO_BYTES) if photo else self.limits.max_body_bytes
+
+    async def _take(self, headers: Mapping[str, str], receive: Receive, most: int) -> bytes | None:
         """Return the body, None when it is too large; never holds more than the limit and one piece.
 
         Raises: _GoneError when the caller hung up in the middle.
         """
         announced = headers.get("content-length", "0")
-        if not announced.isdigit() or len(announced) > 18 or int(announced) > self.limits.max_body_bytes:
+        if not announced.isdigit() or len(announced) > 18 or int(announced) > most:
             return None
         body = bytearray()
         while True:
@@ -209,7 +219,7 @@ class BodyLimit:
             if message["type"] == "http.disconnect":
                 raise _GoneError
             body += message.get("body", b"")
-            if len(body) > self.limits.max_body_bytes:
+            if len(body) > most:
                 return None
             if not message.get("more_body", False):
                 return bytes(body)

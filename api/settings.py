@@ -70,6 +70,12 @@ class ApiSettings(SettingsModel):
     max_requests: int = Field(
         64, ge=1, le=10_000, description="Most requests worked on at the same time; more are answered with 503."
     )
+    max_event_streams: int = Field(
+        256,
+        ge=1,
+        le=10_000,
+        description="Most pages kept live at once, beside max_requests; more get a 503.",
+    )
     threads: int = Field(4, ge=1, le=64, description="Threads that read the registry and the store.")
     ingest_stale_s: float = Field(
         20.0, gt=0, le=3600, description="Silence of ingest's counters [s] after which /readyz calls it gone."
@@ -82,6 +88,9 @@ class ApiSettings(SettingsModel):
         gt=0,
         le=31 * 86400,
         description="Period [s] in which a meter must have been read to count into the read rate 抄见率.",
+    )
+    read_rate_target: float = Field(
+        98.0, ge=0, le=100, description="Read rate 抄见率 [%] below which the overview calls for attention."
     )
 
     names: tuple[str, ...] = Field(

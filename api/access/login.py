@@ -103,10 +103,13 @@ async def leave(house: House, session_id: str) -> None:
     house.identifier.forget()
 
 
-def set_cookie(answer: Response, request: Request, name: str, value: str) -> None:
-    """Add a cookie that only we can read, only here; an empty value takes it away."""
+def set_cookie(answer: Response, request: Request, name: str, value: str, *, keep_s: int | None = None) -> None:
+    """Add a cookie that only we can read, only here; an empty value takes it away.
+
+    keep_s: [s] how long the browser keeps it; None: until it is closed.
+    """
     secure = origin.is_secure(request.scope)
-    ends = "" if value else "; Max-Age=0"
+    ends = "; Max-Age=0" if not value else "" if keep_s is None else f"; Max-Age={keep_s}"
     prefixed = name if not secure or name.startswith("__Host-") else f"__Host-{name}"
     flags = "; Path=/; HttpOnly; SameSite=Strict" + ("; Secure" if secure else "")
     answer.headers.append("set-cookie", f"{prefixed}={value}{flags}{ends}")

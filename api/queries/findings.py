@@ -28,6 +28,7 @@ _LINE: Final = tuple(c for c in FINDING.c if c.name not in ("evidence", "rule_ve
 class Filters:
     """What a list of findings is narrowed to; None and False narrow nothing. t0, t1: of detected_at [ms UTC].
 
+    shown_only: only those that stand in an operator's list: UNACK, RTNUN, ACKED.
     suppressed: also those that are shelved, suppressed by a parent or out of service; naming such a state, a parent
     or a usage point does that too.
     """
@@ -47,6 +48,7 @@ class Filters:
     parents_only: bool = False
     unacknowledged: bool = False
     suppressed: bool = False
+    shown_only: bool = False
 
 
 _EQUAL: Final = ("state", "kind", "priority", "severity", "district", "gateway", "meter", "usage_point")
@@ -66,6 +68,8 @@ def _conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
         found.append(FINDING.c.kind == OUTAGE)
     if filters.unacknowledged:
         found.append(FINDING.c.state.in_(("UNACK", "RTNUN")))
+    if filters.shown_only:
+        found.append(FINDING.c.state.in_(("UNACK", "RTNUN", "ACKED")))
     if not filters.suppressed and filters.state is None and filters.parent is None:
         found.append(FINDING.c.state.not_in(MASKED))
     return found

@@ -17,7 +17,7 @@ from registry.models import Latest, Meter
 
 SHOWN: Final = 50
 
-_NOT_READ: Final = ("removed", "unused", "registered")  # the registry's own list of meters that nobody polls
+NOT_READ: Final = ("removed", "unused", "registered")  # the registry's own list of meters that nobody polls
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Overview:
 
 def overview(connection: Connection, *, areas: Areas, now_ms: int, window_s: float, stale_s: float) -> Overview:
     """Return what the landing page shows to a caller for `areas`."""
-    due = sa.and_(Meter.gateway_id.is_not(None), Meter.state.not_in(_NOT_READ), meter_seen(areas, Meter.id))
+    due = sa.and_(Meter.gateway_id.is_not(None), Meter.state.not_in(NOT_READ), meter_seen(areas, Meter.id))
     read = sa.select(sa.func.count()).select_from(Latest).join(Meter, Meter.id == Latest.meter)
     since = now_ms - round(window_s * 1000)
     events, quarantined = counts(connection, areas)

@@ -46,12 +46,19 @@ def readiness(
             checks += [
                 Check(name="registry", status="ok", reason=""),
                 *_ingest_and_broker(connection, now_ms, ingest_stale_s),
+                *_anomaly(connection, now_ms, ingest_stale_s),
                 _gateways(connection, areas, now_ms, gateway_stale_s),
             ]
     except (RegistryError, SQLAlchemyError) as error:
         checks.append(Check(name="registry", status="failed", reason=_sentence(error)))
     worst = max(checks, key=lambda check: _RANK.index(check.status)).status
     return Readiness(status=worst, checks=sorted(checks, key=lambda check: check.name))
+
+
+def faults(connection: Connection, now_ms: int, ingest_stale_s: float) -> list[Check]:
+    """Return what makes the registry's data old now: ingest, broker or rules that fail or do not report."""
+    checks = [*_ingest_and_broker(connection, now_ms, ingest_stale_s), *_anomaly(connection, now_ms, ingest_stale_s)]
+    return [check for check in checks if check.status != "ok"]
 
 
 def _tried(name: str, look: Callable[[], None]) -> Check:
@@ -71,17 +78,18 @@ def _sentence(error: Exception) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Report:
-    """What one ingest process last said. problems: dependency -> why it cannot, "" when it can."""
+class Report:
+    """What one process last said. problems: dependency -> why it cannot, "" when it can."""
 
     instance: str
     age_s: int
     problems: dict[str, str]
 
 
-def _reports(connection: Connection, now_ms: int, prefix: str = READY_PREFIX) -> list[_Report]:
+def reports(connection: Connection, now_ms: int, prefix: str = READY_PREFIX) -> list[Report]:
+    """Return what the processes under a prefix last said of themselves."""
     rows = connection.execute(sa.select(State.key, State.value).where(State.key.startswith(prefix, autoescape=True)))
-    reports = []
+    found = []
     for key, value in rows:
         try:
             said = json.loads(value)
@@ -89,16 +97,16 @@ def _reports(connection: Connection, now_ms: int, prefix: str = READY_PREFIX) ->
             age_s = max(0, now_ms - int(said["at"])) // 1000
         except (ValueError, TypeError, KeyError, AttributeError):
             problems, age_s = {"ingest": "its report cannot be read"}, 0
-        reports.append(_Report(key.removeprefix(prefix), age_s, problems))
-    return reports
+        found.append(Report(key.removeprefix(prefix), age_s, problems))
+    return found
 
 
 def _ingest_and_broker(connection: Connection, now_ms: int, stale_s: float) -> list[Check]:
     """Every ingest process reports itself; it also holds the session to the broker."""
-    reports = _reports(connection, now_ms)
-    fresh = [report for report in reports if report.age_s <= stale_s]
+    said = reports(connection, now_ms)
+    fresh = [report for report in said if report.age_s <= stale_s]
     # a process that was taken out of service long ago is no fault while another one works
-    silent = [report for report in reports if report.age_s > stale_s and (report.age_s < _FORGOTTEN_S or not fresh)]
+    silent = [report for report in said if report.age_s > stale_s and (report.age_s < _FORGOTTEN_S or not fresh)]
     faults = [f"{report.instance} has not reported for {report.age_s} s" for report in silent]
     for report in fresh:
         faults += [
@@ -106,7 +114,7 @@ def _ingest_and_broker(connection: Connection, now_ms: int, stale_s: float) -> l
             for name, reason in report.problems.items()
             if reason and name != "broker"
         ]
-    if not reports:
+    if not said:
         faults = ["ingest has never reported to this registry"]
     broker = [f"{r.instance}: {reason}" for r in fresh if (reason := r.problems.get("broker"))]
     if not fresh:
@@ -116,15 +124,15 @@ def _ingest_and_broker(connection: Connection, now_ms: int, stale_s: float) -> l
 
 def _anomaly(connection: Connection, now_ms: int, stale_s: float) -> list[Check]:
     """Every anomaly service reports itself; where none ever ran, nobody misses one."""
-    reports = _reports(connection, now_ms, ANOMALY_PREFIX)
-    fresh = [report for report in reports if report.age_s <= stale_s]
+    said = reports(connection, now_ms, ANOMALY_PREFIX)
+    fresh = [report for report in said if report.age_s <= stale_s]
     faults = [
         f"{report.instance} has not reported for {report.age_s} s"
-        for report in reports
+        for report in said
         if report.age_s > stale_s and (report.age_s < _FORGOTTEN_S or not fresh)
     ]
     faults += [f"{report.instance}: {reason}" for report in fresh for reason in report.problems.values() if reason]
-    return [_check("anomaly", faults)] if reports else []
+    return [_check("anomaly", faults)] if said else []
 
 
 def _check(name: str, faults: list[str]) -> Check:

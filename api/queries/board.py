@@ -1,0 +1,129 @@
+"""The figures of the overview: read rate, what is silent, alarms by priority, orders, all of it per district."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from api.access.areas import Areas, in_areas
+from api.queries.gateways import list_gateways
+from api.queries.overview import NOT_READ
+from registry.findings_store import FINDING
+from registry.findings_words import PRIORITIES
+from registry.models import Installation, Latest, Meter, UsagePoint
+from registry.models_work_orders import WorkOrder
+
+SHOWN_STATES: Final = ("UNACK", "RTNUN", "ACKED")
+_MOST_GATEWAYS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One district. due: meters that should be read; read: of these, read in the window with a value of use."""
+
+    district: str
+    due: int
+    read: int
+    alarms: Mapping[str, int]
+    gateways_down: int
+
+    @property
+    def silent(self) -> int:
+        """Meters that are due and were not read."""
+        return self.due - self.read
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All of it. alarms: priority -> state -> number. orders_due: within a day; orders_overdue: past their time."""
+
+    tiles: list[Tile]
+    alarms: Mapping[str, Mapping[str, int]]
+    gateways: int
+    gateways_down: int
+    orders_open: int
+    orders_due: int
+    orders_overdue: int
+
+    @property
+    def due(self) -> int:
+        """Meters that should be read."""
+        return sum(tile.due for tile in self.tiles)
+
+    @property
+    def read(self) -> int:
+        """Of these, read in the window."""
+        return sum(tile.read for tile in self.tiles)
+
+
+def percent(read: int, due: int) -> str:
+    """Return a rate [%] with one decimal, rounded down; "–" when nothing is due."""
+    if not due:
+        return "–"
+    tenths = read * 1000 // due
+    return f"{tenths // 10}.{tenths % 10}"
+
+
+def board(connection: Connection, *, areas: Areas, now_ms: int, window_s: float, stale_s: float) -> Board:
+    """Return the figures for a caller for `areas`. window_s: [s] in which a meter must have been read to count."""
+    due, read = _meters(connection, areas, now_ms - round(window_s * 1000))
+    counted = _alarms(connection, areas)
+    page = list_gateways(
+        connection, areas=areas, now_ms=now_ms, stale_s=stale_s, limit=_MOST_GATEWAYS, cursor=None
+    ).items
+    down = Counter(gateway.district for gateway in page if gateway.status not in ("ok", "never_seen"))
+    by_district: dict[str, Counter[str]] = defaultdict(Counter)
+    by_priority: dict[str, Counter[str]] = {priority: Counter() for priority in reversed(PRIORITIES)}
+    for district, priority, state, count in counted:
+        by_district[district][priority] += count
+        by_priority[priority][state] += count
+    names = sorted({*due, *by_district, *down} - {""}) + ([""] if "" in {*due, *by_district, *down} else [])
+    tiles = [Tile(name, due.get(name, 0), read.get(name, 0), by_district[name], down[name]) for name in names]
+    return Board(tiles, by_priority, len(page), sum(down.values()), *_orders(connection, areas, now_ms))
+
+
+def _meters(connection: Connection, areas: Areas, since: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Return meters due and meters read by district; "" for a meter that is installed nowhere."""
+    district = sa.func.coalesce(UsagePoint.district, "")
+    good = sa.and_(Latest.read_at >= since, Latest.quality != "suspect")
+    statement = (
+        sa.select(district, sa.func.count(), sa.func.sum(sa.case((good, 1), else_=0)))
+        .select_from(Meter)
+        .outerjoin(Installation, sa.and_(Installation.meter_id == Meter.id, Installation.removed_at.is_(None)))
+        .outerjoin(UsagePoint, UsagePoint.id == Installation.usage_point_id)
+        .outerjoin(Latest, Latest.meter == Meter.id)
+        .where(Meter.gateway_id.is_not(None), Meter.state.not_in(NOT_READ))
+        .group_by(district)
+    )
+    if areas is not None:
+        statement = statement.where(in_areas(areas, UsagePoint.district))
+    rows = connection.execute(statement).all()
+    return {row[0]: int(row[1]) for row in rows}, {row[0]: int(row[2] or 0) for row in rows}
+
+
+def _alarms(connection: Connection, areas: Areas) -> list[tuple[str, str, str, int]]:
+    statement = (
+        sa.select(FINDING.c.district, FINDING.c.priority, FINDING.c.state, sa.func.count())
+        .where(FINDING.c.state.in_(SHOWN_STATES), in_areas(areas, FINDING.c.district))
+        .group_by(FINDING.c.district, FINDING.c.priority, FINDING.c.state)
+    )
+    return [(row[0], row[1], row[2], int(row[3])) for row in connection.execute(statement)]
+
+
+def _orders(connection: Connection, areas: Areas, now_ms: int) -> tuple[int, int, int]:
+    """Return open orders, those due within a day, those overdue."""
+
+    def number(condition: sa.ColumnElement[bool]) -> Any:
+        return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+    soon = sa.and_(WorkOrder.due_at >= now_ms, WorkOrder.due_at < now_ms + 86_400_000)
+    statement = sa.select(sa.func.count(), number(soon), number(WorkOrder.due_at < now_ms)).where(
+        WorkOrder.finished_at.is_(None), in_areas(areas, WorkOrder.district)
+    )
+    row = connection.execute(statement).one()
+    return int(row[0]), int(row[1]), int(row[2])

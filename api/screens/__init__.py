@@ -1,0 +1,1 @@
+"""The pages: texts in two languages, the frame of every page, the live stream. Routes stay in `api.routes`."""
