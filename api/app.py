@@ -19,6 +19,7 @@ from api.access.identify import Identifier
 from api.access.record import Recorder
 from api.command_office import CommandOffice
 from api.house import House
+from api.jobs.workshop import Workshop
 from api.metrics import ApiMetrics
 from api.middleware import BodyLimit, Envelope, HostCheck, RequestLimit, unavailable
 from api.orders.settings import OrderSettings
@@ -27,19 +28,30 @@ from api.routes import (
     audit,
     books,
     commands,
+    crews,
     events,
     findings,
     gateways,
     imports,
+    jobs,
     keys,
     latest,
+    live,
     login,
     maintenance,
     meters,
+    order_field,
+    order_plans,
     pages,
+    screen_alarms,
+    screen_meters,
+    screens,
     session,
+    shifts,
+    thresholds,
     users,
     watch,
+    work_orders,
 )
 from api.settings import ApiSettings
 from api.workers import Workers
@@ -74,6 +86,7 @@ def create_app(
     command_office: CommandOffice | None = None,
     alarms: AlarmSettings | None = None,
     orders: OrderSettings | None = None,
+    workshop: Workshop | None = None,
 ) -> FastAPI:
     """Return the ASGI application. It works on `database`, reads `store`, closes neither; `close` ends its threads.
 
@@ -99,16 +112,23 @@ def create_app(
     identifier = Identifier(database, limits=settings, access=access, clock=clock, workers=desk, recorder=recorder)
     house = House(settings, database, store, clock, metrics, workers, access, desk, door, identifier)
     house.command_office, house.alarms = command_office, alarms or house.alarms
-    house.orders = orders or house.orders
+    house.orders, house.workshop = orders or house.orders, workshop or house.workshop
     app.state.house = house
     for module in (
         meters,
         latest,
         gateways,
         commands,
+        crews,
+        order_plans,
+        work_orders,
+        order_field,
         events,
         findings,
         maintenance,
+        thresholds,
+        shifts,
+        jobs,
         books,
         imports,
         watch,
@@ -118,6 +138,10 @@ def create_app(
         audit,
         login,
         pages,
+        screens,
+        screen_alarms,
+        screen_meters,
+        live,
     ):
         app.include_router(module.router)
     table.check(app)
@@ -130,6 +154,7 @@ def create_app(
 def close(app: FastAPI) -> None:
     """End the application's threads; harmless twice."""
     house: House = app.state.house
+    house.hub.close()
     for workers in (house.workers, house.desk, house.door):
         workers.close()
 
@@ -277,7 +302,12 @@ _TAGS: Final = [
     {"name": "commands", "description": "What gateways are told to do, and what became of it."},
     {"name": "events", "description": "What went wrong, and what was refused."},
     {"name": "findings", "description": "What the rules found, its alarms, and maintenance windows."},
+    {
+        "name": "work orders",
+        "description": "Who is sent where and why, what came back, and what it teaches the rules.",
+    },
     {"name": "books", "description": "Meters and customers at usage points, manual readings, files."},
+    {"name": "jobs", "description": "Long work in the background: how far it is, its result."},
     {"name": "access", "description": "Logins, users, keys, and who changed what."},
     {"name": "watching", "description": "For whatever watches the house."},
 ]

@@ -11,8 +11,11 @@ from sqlalchemy.engine import Connection
 
 from api.access.identify import Identifier
 from api.command_office import CommandOffice
+from api.jobs.workshop import Workshop
 from api.metrics import ApiMetrics
 from api.orders.settings import OrderSettings
+from api.screens.live import Hub
+from api.screens.shared import Shared
 from api.settings import ApiSettings
 from api.workers import Workers
 from metering.clock import Clock
@@ -45,6 +48,16 @@ class House:
     orders: OrderSettings = field(default_factory=OrderSettings)
     command_office: CommandOffice | None = None
     """Who signs commands to gateways; None: this API orders nothing."""
+    workshop: Workshop = field(default_factory=Workshop)
+    """Long work in the background."""
+    shared: Shared = field(init=False)
+    """Answers that pages share."""
+    hub: Hub = field(init=False)
+    """Tells open pages what changed."""
+
+    def __post_init__(self) -> None:
+        self.shared = Shared(self.clock)
+        self.hub = Hub(self.database, clock=self.clock, workers=self.workers, limits=self.settings)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on a connection of the registry, in a thread, in one consistent and short transaction."""

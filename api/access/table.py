@@ -49,6 +49,16 @@ BOOKS: Final = frozenset({Role.BILLING, Role.SUPERVISOR, Role.ENGINEER})
 """The utility's books: exchanges, customers, manual readings, files."""
 ADOPTERS: Final = frozenset({Role.BILLING, Role.ENGINEER})
 """Who decides on rows that ingest refused."""
+ORDERS: Final = frozenset(Role)
+"""Work orders: whoever may look, and a worker his own."""
+OPENERS: Final = frozenset({Role.DISPATCHER, Role.SUPERVISOR, Role.OPERATOR})
+"""Who takes calls: orders by hand, follow-up calls."""
+DISPATCH: Final = frozenset({Role.DISPATCHER, Role.SUPERVISOR})
+ON_SITE: Final = frozenset({Role.WORKER, Role.DISPATCHER, Role.SUPERVISOR})
+SUPERVISORS: Final = frozenset({Role.SUPERVISOR})
+CONFIRMERS: Final = frozenset({Role.SUPERVISOR, Role.APPROVER})
+"""Who lets a change of thresholds count that an engineer proposed."""
+THRESHOLDS: Final = ENGINEERS | CONFIRMERS
 ADMINS: Final = frozenset({Role.ADMIN})
 AUDITORS: Final = frozenset({Role.ADMIN, Role.SUPERVISOR})
 
@@ -59,6 +69,19 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("GET", "/metrics"): OPEN_ON_LOOPBACK,
     # pages
     ("GET", "/"): ANY_USER,
+    ("GET", "/assets/{file}"): ANY_USER,
+    ("POST", "/preferences"): ANYBODY,
+    ("GET", "/events"): LOOK,
+    ("GET", "/alarms"): LOOK,
+    ("GET", "/alarms/{number}"): LOOK,
+    ("POST", "/alarms/{number}/acknowledge"): WATCH,
+    ("POST", "/alarms/{number}/comment"): WATCH,
+    ("POST", "/alarms/{number}/shelve"): WATCH,
+    ("POST", "/alarms/{number}/unshelve"): WATCH,
+    ("GET", "/meters"): LOOK,
+    ("GET", "/meters/{meter_id}"): LOOK,
+    ("GET", "/meters/{meter_id}/consumption"): LOOK,
+    ("GET", "/field"): LOOK,
     ("GET", "/docs"): ANY_USER,
     ("GET", "/docs/start.js"): ANY_USER,
     ("GET", "/docs/swagger-ui.css"): ANY_USER,
@@ -121,6 +144,52 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("POST", "/api/v1/maintenance-windows"): WATCH,
     ("GET", "/api/v1/maintenance-windows/{number}"): LOOK,
     ("POST", "/api/v1/maintenance-windows/{number}/end"): WATCH,
+    ("GET", "/api/v1/thresholds"): LOOK,
+    ("GET", "/api/v1/threshold-changes"): LOOK,
+    ("POST", "/api/v1/threshold-changes"): ENGINEERS,
+    ("GET", "/api/v1/threshold-changes/{number}"): LOOK,
+    ("POST", "/api/v1/threshold-changes/{number}/backtest"): ENGINEERS,
+    ("POST", "/api/v1/threshold-changes/{number}/confirm"): CONFIRMERS,
+    ("POST", "/api/v1/threshold-changes/{number}/cancel"): THRESHOLDS,
+    ("GET", "/api/v1/shifts"): LOOK,
+    ("POST", "/api/v1/shifts"): WATCH,
+    ("GET", "/api/v1/shifts/{number}"): LOOK,
+    ("POST", "/api/v1/shifts/{number}/notes"): WATCH,
+    ("POST", "/api/v1/shifts/{number}/hand-over"): WATCH,
+    ("POST", "/api/v1/shifts/{number}/take-over"): WATCH,
+    # long work
+    ("GET", "/api/v1/jobs"): LOOK,
+    ("GET", "/api/v1/jobs/{number}"): LOOK,
+    ("POST", "/api/v1/jobs/{number}/cancel"): LOOK,
+    ("GET", "/api/v1/jobs/{number}/result"): LOOK,
+    # work orders
+    ("GET", "/api/v1/work-orders"): ORDERS,
+    ("POST", "/api/v1/work-orders"): OPENERS,
+    ("GET", "/api/v1/work-orders/{number}"): ORDERS,
+    ("POST", "/api/v1/work-orders/{number}/accept"): DISPATCH,
+    ("POST", "/api/v1/work-orders/{number}/decline"): DISPATCH,
+    ("POST", "/api/v1/work-orders/{number}/dispatch"): DISPATCH,
+    ("POST", "/api/v1/work-orders/{number}/recall"): DISPATCH,
+    ("POST", "/api/v1/work-orders/{number}/cancel"): DISPATCH,
+    ("POST", "/api/v1/work-orders/{number}/extend"): DISPATCH,
+    ("POST", "/api/v1/work-orders/{number}/external-id"): DISPATCH,
+    ("POST", "/api/v1/work-orders/{number}/arrive"): ON_SITE,
+    ("POST", "/api/v1/work-orders/{number}/void"): SUPERVISORS,
+    ("POST", "/api/v1/work-orders/by-external-id/{external_id}/status"): DISPATCH,
+    ("POST", "/api/v1/work-orders/{number}/receipts"): ON_SITE,
+    ("GET", "/api/v1/work-orders/{number}/photos"): ORDERS,
+    ("POST", "/api/v1/work-orders/{number}/photos"): ON_SITE,
+    ("GET", "/api/v1/work-orders/{number}/photos/{photo}"): ORDERS,
+    ("GET", "/api/v1/teams"): LOOK,
+    ("PUT", "/api/v1/teams/{team}"): DISPATCH,
+    ("GET", "/api/v1/absences"): LOOK,
+    ("POST", "/api/v1/absences"): DISPATCH,
+    ("POST", "/api/v1/absences/{absence}/end"): DISPATCH,
+    ("GET", "/api/v1/follow-ups"): LOOK,
+    ("POST", "/api/v1/follow-ups/{number}/answer"): OPENERS,
+    ("GET", "/api/v1/inspection-plans/{year}"): LOOK,
+    ("POST", "/api/v1/inspection-plans"): DISPATCH,
+    ("GET", "/api/v1/rules/precision"): LOOK,
     # the books
     ("GET", "/api/v1/usage-points/{usage_point}/history"): LOOK,
     ("POST", "/api/v1/usage-points/{usage_point}/installs"): BOOKS,
@@ -158,7 +227,10 @@ CHANGING_PASSWORD: Final = frozenset(
 ENROLLING: Final = frozenset({("POST", "/api/v1/session/totp"), ("POST", "/api/v1/session/totp/confirm")})
 """All else that is open to a user who must enrol for codes."""
 
-FORMS: Final = frozenset({("POST", "/login"), ("POST", "/password"), ("POST", "/logout")})
+FORMS: Final = frozenset(
+    {("POST", "/login"), ("POST", "/password"), ("POST", "/logout")}
+    | {("POST", f"/alarms/{{number}}/{deed}") for deed in ("acknowledge", "comment", "shelve", "unshelve")}
+)
 """Routes of plain HTML forms: they check the token that stands in the form, where a script would send a header."""
 
 

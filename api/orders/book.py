@@ -209,7 +209,7 @@ def step(
     """
     order = _locked(connection, order_id)
     if version is not None and version != order.version:
-        raise _stale(connection, order)
+        raise stale(connection, order)
     standing = standing_of(order)
     check_actor(standing, wanted.deed, actor, own=own)
     after = take(standing, wanted, now_ms=now_ms)
@@ -388,7 +388,8 @@ def order_row(connection: Connection, order_id: int) -> Row[Any]:
     return order
 
 
-def _stale(connection: Connection, order: Row[Any]) -> StaleError:
+def stale(connection: Connection, order: Row[Any]) -> StaleError:
+    """Return the error that tells who changed an order last."""
     last = connection.execute(
         sa.select(WorkOrderStep)
         .where(WorkOrderStep.order_id == order.id)
@@ -412,6 +413,8 @@ __all__ = [
     "cancel_withdrawn",
     "open_or_join",
     "order_row",
+    "stale",
     "standing_of",
     "step",
+    "tell",
 ]

@@ -17,7 +17,9 @@ from sqlalchemy.engine import Connection, Row
 
 from api.orders.book import OBJECT, order_row, step
 from api.orders.lifecycle import Deed, State, Step, StepError
+from api.orders.outcome import follow
 from api.orders.words import Result
+from api.orders.working_days import WorkCalendar
 from metering.clock import rfc3339
 from registry import audit
 from registry.models_work_orders import Photo, Receipt, WorkOrder
@@ -57,9 +59,11 @@ def file_receipt(
     now_ms: int,
     version: int | None = None,
     own: frozenset[str] = frozenset(),
+    calendar: WorkCalendar | None = None,
 ) -> Row[Any]:
     """Keep a receipt and finish the order (or send it back to be dispatched anew); return the order's row after it.
 
+    A finding that was right and is repaired is cleared, a hazard opens its own order (`api.orders.outcome`).
     Raises: StepError (incomplete: times out of order, unknown label; else as `book.step`), StaleError,
     UnknownOrderError.
     """
@@ -90,7 +94,16 @@ def file_receipt(
     if filing.label:
         connection.execute(sa.update(WorkOrder).where(WorkOrder.id == order_id).values(label=filing.label))
     audit.append(connection, actor, "work_order.receipt", OBJECT, order_id, at=now_ms, after=values)
-    return after
+    follow(
+        connection,
+        actor,
+        after,
+        label=filing.label,
+        note=filing.note,
+        now_ms=now_ms,
+        calendar=calendar or WorkCalendar(),
+    )
+    return order_row(connection, order_id)
 
 
 def _check(order: Row[Any], filing: Filing, now_ms: int) -> None:
