@@ -127,6 +127,11 @@ class Tap:
         if state.files is not None:
             self._thread.submit(state.files.close)
 
+    def close(self) -> None:
+        """Stop, and return when all is in its file."""
+        self.stop()
+        self._thread.shutdown()
+
     def attach(self) -> None:
         """Listen to all wanted buses of the present plan."""
         if self._state is None:
@@ -154,8 +159,7 @@ class Tap:
                 await self._clock.sleep(_TICK_S)
                 await self._tick()
         finally:
-            self.stop()
-            self._thread.shutdown()
+            self.close()
 
     async def _tick(self) -> None:
         state, now = self._state, self._clock.now_ms()

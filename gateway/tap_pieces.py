@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from metering.recording import Direction, Frame
@@ -26,13 +26,19 @@ class Piece:
     topic: str = ""
     qos: int = 0
     retain: bool = False
-    last: float = 0.0
+    parts: list[tuple[float, int]] = field(default_factory=list)
+    """Moment and size of each piece."""
+
+    @property
+    def last(self) -> float:
+        """[s] moment of the last piece."""
+        return self.parts[-1][0]
 
     def frame(self) -> Frame:
         """Return the line."""
-        took = round(max(0.0, self.last - self.t), 6)
+        pieces = [(round(t - self.t, 6), size) for t, size in self.parts] if len(self.parts) > 1 else []
         return Frame(
-            round(self.t, 6), self.at, self.way, self.data.hex(), self.bus, self.meter, took,
+            round(self.t, 6), self.at, self.way, self.data.hex(), self.bus, self.meter, pieces,
             self.topic, self.qos, self.retain,
         )  # fmt: skip
 
@@ -45,11 +51,11 @@ class Pieces:
 
     def add(self, piece: Piece) -> list[Frame]:
         """Take a piece; return the frames that are whole now, in the order of their bus."""
-        piece.last = piece.t
+        piece.parts.append((piece.t, len(piece.data)))
         held = self._held.get(piece.bus)
         if held is not None and self._belongs(held, piece):
             held.data += piece.data
-            held.last = piece.t
+            held.parts += piece.parts
             return []
         done = [self._held.pop(piece.bus).frame()] if held is not None else []
         if piece.joins and piece.way == "rx":

@@ -2,7 +2,7 @@
 
     {"line":"header","v":1,"gateway":"gw-east","at":1772323200000,"t":8123.4,"buses":[{"name":"stair-3",…}]}
     {"line":"frame","t":8123.512034,"at":1772323200112,"bus":"stair-3","meter":"W-1","dir":"tx","hex":"fefefe68…"}
-    {"line":"frame","t":8123.604,"at":1772323200204,"bus":"stair-3","meter":"W-1","dir":"rx","took":0.072,"hex":"68…"}
+    {"line":"frame","t":8123.604,"at":1772323200204,"bus":"stair-3","meter":"W-1","dir":"rx","hex":"68…"}
     {"line":"note","t":8124.0,"at":1772323200600,"note":"dropped","count":17}
 
 A reader takes what is sound and names every other line: the end of a file that was cut, a line of something else.
@@ -26,6 +26,8 @@ MAX_LINE: Final = 4 * 1024 * 1024
 Seconds = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
 """[s] of the recording host's monotonic clock; finite."""
 Direction = Literal["tx", "rx"]
+_After = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+_Size = Annotated[int, msgspec.Meta(ge=1, le=MAX_LINE)]
 
 
 class RecordedBus(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -52,8 +54,9 @@ class Header(msgspec.Struct, tag_field="line", tag="header", omit_defaults=True)
 class Frame(msgspec.Struct, tag_field="line", tag="frame", omit_defaults=True):
     """Bytes that went over a line, or one message of a broker.
 
-    t: [s] monotonic, of the first byte. took: [s] from the first piece to the last. dir: tx leaves us, rx comes in.
-    meter: who was being asked, "" when nobody was (or when a message does not tell). topic, qos, retain: of MQTT.
+    t: [s] monotonic, of the first byte. dir: tx leaves us, rx comes in. pieces: where it came in several, [s] after t
+    and [bytes] of each. meter: who was being asked, "" when nobody was (or when a message does not tell).
+    topic, qos, retain: of MQTT.
     """
 
     t: Seconds
@@ -62,7 +65,7 @@ class Frame(msgspec.Struct, tag_field="line", tag="frame", omit_defaults=True):
     hex: str
     bus: str = ""
     meter: str = ""
-    took: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
+    pieces: list[tuple[_After, _Size]] = []
     topic: str = ""
     qos: int = 0
     retain: bool = False
@@ -130,6 +133,8 @@ def decode_line(raw: bytes) -> Line:
         bytes.fromhex(line.hex)  # ValueError: not hex
         if not line.hex and not line.topic:
             raise ValueError("a frame without bytes")
+        if line.pieces and sum(size for _, size in line.pieces) * 2 != len(line.hex):
+            raise ValueError("its pieces are not as long as the frame")
     if isinstance(line, Header) and line.v != VERSION:
         raise ValueError(f"version {line.v}; this program reads {VERSION}")
     return line

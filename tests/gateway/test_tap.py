@@ -205,7 +205,7 @@ def test_pieces_of_a_uart_become_one_frame_and_a_pause_parts_them() -> None:
     assert pieces.add(piece(1.0, b"\x68\x10")) == []
     assert pieces.add(piece(1.008, b"\x01")) == []
     (first,) = pieces.add(piece(1.2, b"\x68"))
-    assert (first.hex, first.t, first.took) == ("681001", 1.0, 0.008)
+    assert (first.hex, first.t, first.pieces) == ("681001", 1.0, [(0.0, 2), (0.008, 1)])
     second, asked = pieces.add(piece(1.21, b"\x10", "tx"))
     assert (second.hex, asked.hex, asked.dir) == ("68", "10", "tx")
     assert pieces.add(piece(2.0, b"\x01")) == []

@@ -20,7 +20,7 @@ from metering.recording import (
 
 HEADER = Header(1, "gw-1", 1_772_323_200_000, 100.0, buses=[RecordedBus("b", "serial", 2400, 0.5)])
 ASKED = Frame(101.0, 1_772_323_201_000, "tx", "10400545 16".replace(" ", ""), "b", "W-1")
-SAID = Frame(101.05, 1_772_323_201_050, "rx", "e5", "b", "W-1", 0.004)
+SAID = Frame(101.05, 1_772_323_201_050, "rx", "e5e5", "b", "W-1", [(0.0, 1), (0.004, 1)])
 
 
 def _write(path: Path, *lines: bytes) -> Path:
@@ -32,7 +32,7 @@ def test_each_line_comes_back_as_it_was() -> None:
     message = Frame(1.5, 1_772_323_200_000, "rx", "", "mqtt", topic="a/b", qos=1, retain=True)
     for line in (HEADER, ASKED, SAID, message, Note(1.0, 5, "dropped", count=17)):
         assert decode_line(encode_line(line)) == line
-    assert SAID.data == b"\xe5"
+    assert SAID.data == b"\xe5\xe5"
 
 
 def test_a_file_is_read_in_its_order(tmp_path: Path) -> None:
@@ -61,6 +61,7 @@ def test_a_line_that_was_cut_is_named_and_the_rest_is_read(tmp_path: Path) -> No
         b'{"line":"frame","t":1e999,"at":1,"dir":"tx","hex":"00"}\n',
         b'{"line":"frame","t":NaN,"at":1,"dir":"tx","hex":"00"}\n',
         b'{"line":"frame","t":1,"at":-1,"dir":"tx","hex":"00"}\n',
+        b'{"line":"frame","t":1,"at":1,"dir":"rx","hex":"0011","pieces":[[0,1],[0.1,2]]}\n',
         b'{"line":"song","t":1}\n',
         b'{"line":"header","v":2}\n',
         b"meter_id,ts,index\n",

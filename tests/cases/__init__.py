@@ -1,0 +1,1 @@
+"""Recorded cases. A folder with plan.toml, recording.jsonl and expected/ is a test; see README.md."""
