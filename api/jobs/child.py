@@ -63,4 +63,4 @@ def _work(
             path,
             lambda percent, text: pipe.send(("progress", int(percent), str(text))),
         )
-        return kind_named(row["kind"])(job), job.named
+        return kind_named(row["kind"], materials.kinds)(job), job.named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
@@ -12,9 +13,9 @@ KINDS: Final[dict[str, str]] = {
 }
 
 
-def kind_named(kind: str) -> Kind:
+def kind_named(kind: str, more: Mapping[str, str]) -> Kind:
     """Return the function of a kind. Raises: JobError when this version does not know it."""
-    place = KINDS.get(kind)
+    place = KINDS.get(kind) or more.get(kind)
     if place is None:
         raise JobError(f"this version knows no job {kind!r}")
     module, _, function = place.partition(":")

@@ -211,10 +211,8 @@ def _hear(pipe: Any, state: _State) -> bool:
 
 
 def _end(process: SpawnProcess) -> None:
-    process.join(0 if process.exitcode is None else _END_S)
-    if process.is_alive():
-        process.terminate()
-        process.join(_END_S)
+    process.terminate()  # it said all that it had to say, or nobody waits for it any more
+    process.join(_END_S)
     if process.is_alive():
         process.kill()
         process.join(_END_S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ class Materials:
     """What every job may use, in a form that another process can be given.
 
     open_store: a function of a module, or a `functools.partial` of one. thresholds: the file of `anomaly.thresholds`.
+    kinds: besides those of `api.jobs.kinds`.
     """
 
     database_url: str
     open_store: Callable[[], ReadingStore]
     thresholds: Path | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
