@@ -23,6 +23,7 @@ from api.jobs.workshop import Workshop
 from api.metrics import ApiMetrics
 from api.middleware import BodyLimit, Envelope, HostCheck, RequestLimit, unavailable
 from api.orders.settings import OrderSettings
+from api.outbound.settings import OutboundSettings
 from api.problems import Problem, ProblemError
 from api.routes import (
     audit,
@@ -40,6 +41,7 @@ from api.routes import (
     login,
     maintenance,
     meters,
+    notification_rules,
     order_field,
     order_plans,
     pages,
@@ -51,6 +53,7 @@ from api.routes import (
     thresholds,
     users,
     watch,
+    webhooks,
     work_orders,
 )
 from api.settings import ApiSettings
@@ -86,6 +89,7 @@ def create_app(
     command_office: CommandOffice | None = None,
     alarms: AlarmSettings | None = None,
     orders: OrderSettings | None = None,
+    outbound: OutboundSettings | None = None,
     workshop: Workshop | None = None,
 ) -> FastAPI:
     """Return the ASGI application. It works on `database`, reads `store`, closes neither; `close` ends its threads.
@@ -113,6 +117,7 @@ def create_app(
     house = House(settings, database, store, clock, metrics, workers, access, desk, door, identifier)
     house.command_office, house.alarms = command_office, alarms or house.alarms
     house.orders, house.workshop = orders or house.orders, workshop or house.workshop
+    house.outbound = outbound or house.outbound
     app.state.house = house
     for module in (
         meters,
@@ -123,6 +128,8 @@ def create_app(
         order_plans,
         work_orders,
         order_field,
+        webhooks,
+        notification_rules,
         events,
         findings,
         maintenance,
@@ -306,6 +313,7 @@ _TAGS: Final = [
         "name": "work orders",
         "description": "Who is sent where and why, what came back, and what it teaches the rules.",
     },
+    {"name": "outbound", "description": "Webhooks, their deliveries, and who is notified of what."},
     {"name": "books", "description": "Meters and customers at usage points, manual readings, files."},
     {"name": "jobs", "description": "Long work in the background: how far it is, its result."},
     {"name": "access", "description": "Logins, users, keys, and who changed what."},

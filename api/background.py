@@ -17,6 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.jobs.workshop import Workshop
 from api.orders.service import run_orders
 from api.orders.settings import OrderSettings
+from api.outbound.service import run_outbound
+from api.outbound.settings import OutboundSettings
 from metering.clock import Clock
 from metering.errors import RegistryError
 from registry import sessions
@@ -35,9 +37,10 @@ async def background(
     clock: Clock,
     orders: OrderSettings | None = None,
     workshop: Workshop | None = None,
+    outbound: OutboundSettings | None = None,
 ) -> AsyncIterator[None]:
     """Work until the block ends. audit: None anchors nothing (a test, a house without a folder). orders: None opens
-    no work orders. workshop: None does no jobs."""
+    no work orders. workshop: None does no jobs. outbound: None sends nothing."""
     works = [asyncio.create_task(_sweep(database, clock), name="sweep")]
     if audit is not None:
         anchoring = keep_anchored(database, audit.anchors, clock, audit.anchor_interval_s)
@@ -46,6 +49,8 @@ async def background(
         works.append(asyncio.create_task(run_orders(orders, database, clock), name="orders"))
     if workshop is not None:
         works.append(asyncio.create_task(workshop.run(database, clock), name="jobs"))
+    if outbound is not None:
+        works.append(asyncio.create_task(run_outbound(outbound, database, clock), name="outbound"))
     for work in works:
         work.add_done_callback(_say_why)
     try:

@@ -14,6 +14,7 @@ from api.command_office import CommandOffice
 from api.jobs.workshop import Workshop
 from api.metrics import ApiMetrics
 from api.orders.settings import OrderSettings
+from api.outbound.settings import OutboundSettings
 from api.screens.live import Hub
 from api.screens.shared import Shared
 from api.settings import ApiSettings
@@ -46,6 +47,7 @@ class House:
     streams: int = 0
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     orders: OrderSettings = field(default_factory=OrderSettings)
+    outbound: OutboundSettings = field(default_factory=OutboundSettings)
     command_office: CommandOffice | None = None
     """Who signs commands to gateways; None: this API orders nothing."""
     workshop: Workshop = field(default_factory=Workshop)

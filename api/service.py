@@ -29,6 +29,7 @@ from api.jobs.workshop import Workshop
 from api.metrics import ApiMetrics
 from api.orders.policy import load_policy
 from api.orders.settings import OrderSettings
+from api.outbound.settings import OutboundSettings
 from api.settings import NEEDS_TLS, ApiSettings
 from api.tls import Certificate, certificate, follow
 from metering.clock import Clock
@@ -57,6 +58,7 @@ async def run_api(
     alarms: AlarmSettings | None = None,
     audit: AuditSettings | None = None,
     orders: OrderSettings | None = None,
+    outbound: OutboundSettings | None = None,
     workshop: Workshop | None = None,
 ) -> None:
     """Serve until `stop` is set; without one, until SIGTERM or SIGINT.
@@ -75,7 +77,7 @@ async def run_api(
     metrics = ApiMetrics()
     app = create_app(
         settings, database=database, store=store, clock=clock, metrics=metrics, access=access,
-        command_office=command_office, alarms=alarms, orders=orders, workshop=workshop,
+        command_office=command_office, alarms=alarms, orders=orders, workshop=workshop, outbound=outbound,
     )  # fmt: skip
     server = _Server(_config(app, settings, metrics), clock, secured)
     with listener, contextlib.nullcontext() if stop else _signals(ending):
@@ -87,7 +89,7 @@ async def run_api(
             await _until_started(server, serving, clock)
             if server.started and on_ready is not None:
                 on_ready(address(listener, "https" if secured else "http"))
-            async with background(database, audit, clock, orders, workshop):
+            async with background(database, audit, clock, orders, workshop, outbound):
                 await serving
         finally:
             watching.cancel()

@@ -16,6 +16,7 @@ from api.billing.settings import BillingSettings
 from api.command_settings import CommandSettings
 from api.jobs.settings import JobSettings
 from api.orders.settings import OrderSettings
+from api.outbound.settings import OutboundSettings
 from api.settings import ApiSettings
 from gateway.settings import FieldBrokerSettings, GatewaySettings
 from ingest.settings import IngestSettings, StoreSettings
@@ -56,6 +57,7 @@ class Settings(SettingsModel):
     billing: BillingSettings = BillingSettings()
     jobs: JobSettings = JobSettings()
     orders: OrderSettings = OrderSettings()
+    outbound: OutboundSettings = OutboundSettings()
     log: LogSettings = LogSettings()
 
 

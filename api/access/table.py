@@ -59,6 +59,8 @@ SUPERVISORS: Final = frozenset({Role.SUPERVISOR})
 CONFIRMERS: Final = frozenset({Role.SUPERVISOR, Role.APPROVER})
 """Who lets a change of thresholds count that an engineer proposed."""
 THRESHOLDS: Final = ENGINEERS | CONFIRMERS
+SENDERS: Final = frozenset({Role.ADMIN, Role.SUPERVISOR, Role.ENGINEER})
+"""Who decides what leaves the house: webhooks, notification rules."""
 ADMINS: Final = frozenset({Role.ADMIN})
 AUDITORS: Final = frozenset({Role.ADMIN, Role.SUPERVISOR})
 
@@ -190,6 +192,23 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("GET", "/api/v1/inspection-plans/{year}"): LOOK,
     ("POST", "/api/v1/inspection-plans"): DISPATCH,
     ("GET", "/api/v1/rules/precision"): LOOK,
+    # what leaves the house
+    ("GET", "/api/v1/webhooks"): SENDERS,
+    ("POST", "/api/v1/webhooks"): SENDERS,
+    ("GET", "/api/v1/webhooks/{number}"): SENDERS,
+    ("PATCH", "/api/v1/webhooks/{number}"): SENDERS,
+    ("DELETE", "/api/v1/webhooks/{number}"): SENDERS,
+    ("POST", "/api/v1/webhooks/{number}/rotate-secret"): SENDERS,
+    ("POST", "/api/v1/webhooks/{number}/test"): SENDERS,
+    ("POST", "/api/v1/webhooks/{number}/replay"): SENDERS,
+    ("GET", "/api/v1/webhook-deliveries"): SENDERS,
+    ("GET", "/api/v1/webhook-deliveries/{delivery}"): SENDERS,
+    ("POST", "/api/v1/webhook-deliveries/{delivery}/replay"): SENDERS,
+    ("GET", "/api/v1/notification-rules"): SENDERS,
+    ("POST", "/api/v1/notification-rules"): SENDERS,
+    ("GET", "/api/v1/notification-rules/{number}"): SENDERS,
+    ("PATCH", "/api/v1/notification-rules/{number}"): SENDERS,
+    ("DELETE", "/api/v1/notification-rules/{number}"): SENDERS,
     # the books
     ("GET", "/api/v1/usage-points/{usage_point}/history"): LOOK,
     ("POST", "/api/v1/usage-points/{usage_point}/installs"): BOOKS,

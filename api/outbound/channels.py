@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from typing import Any, Final, Protocol
 
@@ -13,6 +12,7 @@ from api.outbound.outbox import Outcome
 from api.outbound.settings import OutboundSettings
 from api.outbound.signing import headers
 from api.outbound.templates import accepted
+from api.outbound.threads import aside
 from metering.clock import Clock
 
 _GONE: Final = 410
@@ -72,7 +72,7 @@ class EmailChannel:
         letter = mail.Letter(
             delivery.id, delivery.target, delivery.subject, delivery.payload, self._clock.now_ms() // 1000
         )
-        why = await asyncio.to_thread(mail.send, self._settings, letter)
+        why = await aside(lambda: mail.send(self._settings, letter))
         return Outcome(not why, why or "taken by the mail server")
 
 

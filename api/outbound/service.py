@@ -19,6 +19,7 @@ from api.outbound.addresses import Resolver, resolve
 from api.outbound.channels import Channel, channels
 from api.outbound.outbox import Outcome
 from api.outbound.settings import OutboundSettings
+from api.outbound.threads import aside
 from metering.clock import Clock
 from metering.errors import RegistryError
 from registry.database import Database
@@ -187,7 +188,7 @@ class Outbound:
 
     async def _beat(self) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(None, watchdog.beat, self._settings.heartbeat_url)
+            await aside(lambda: watchdog.beat(self._settings.heartbeat_url))
             self.counters["heartbeats"] += 1
         except OSError as error:
             self.counters["heartbeats_failed"] += 1
