@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "detect": "detect:detect",
     "backtest": "backtest:backtest",
     "findings": "findings:findings_app",
+    "precision": "precision:precision",
     "totals": "billing:totals",
     "close": "billing:close",
     "why": "billing:why_short",

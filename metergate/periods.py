@@ -11,7 +11,9 @@ import typer
 
 from anomaly.files import Readings, between, read_meters, read_readings
 from anomaly.meters import MeterTable
+from anomaly.scoring import Labels
 from anomaly.stored import city_zone, read_period, read_places
+from api.orders.precision import labels
 from metergate.console import say
 from metergate.running import registry
 from metergate.settings import load_settings
@@ -38,20 +40,33 @@ UntilOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Meters and their readings in order of arrival. name: for headings."""
+    """Meters and their readings in order of arrival. name: for headings. found: what crews found, of a stored period
+    for which it was asked."""
 
     table: MeterTable
     rows: Readings
     name: str
+    found: Labels | None = None
 
 
-def open_period(meters: Path | None, readings: Path | None, config: Path | None, since: str, until: str) -> Period:
+def open_period(
+    meters: Path | None,
+    readings: Path | None,
+    config: Path | None,
+    since: str,
+    until: str,
+    *,
+    found: bool = False,
+) -> Period:
     """Read a period from files when they are named, else from registry and store; tell a person what is assumed.
 
+    found: also what crews found at the period's findings, as labels.
     Raises: SettingsError, StoreError, RegistryError.
     """
     if meters is None and readings is None:
-        return _stored(config, since, until)
+        return _stored(config, since, until, found)
+    if found:
+        raise SettingsError("what crews found stands in the registry: leave --meters and --readings out")
     if meters is None or readings is None:
         raise SettingsError("--meters and --readings belong together; without both, the registry and store are read")
     if config is not None:
@@ -71,7 +86,7 @@ def _files(meters: Path, readings: Path, since: str, until: str) -> Period:
     return Period(table, rows, readings.name)
 
 
-def _stored(config: Path | None, since: str, until: str) -> Period:
+def _stored(config: Path | None, since: str, until: str, found: bool) -> Period:
     if not since or not until:
         raise SettingsError("a stored period needs --from and --to; for files name --meters and --readings")
     settings = load_settings(config)
@@ -81,11 +96,13 @@ def _stored(config: Path | None, since: str, until: str) -> Period:
         if t0 >= t1:
             raise SettingsError(f"--from {since} is not before --to {until}")
         places = read_places(connection, t0, t1)
+        names = dict(zip(places.usage_points, (meter.meter_id for meter in places.table.meters), strict=True))
+        known = labels(connection, names, since_ms=t0, until_ms=t1) if found else None
     with closing(make_store(settings.store, "read", SystemClock())) as store:
         rows = read_period(store, places, t0, t1)
     for line in places.notes:
         say(line)
-    return Period(places.table, rows, f"{since} to {until}")
+    return Period(places.table, rows, f"{since} to {until}", known)
 
 
 def _moment(option: str, text: str, zone: str) -> int:

@@ -18,8 +18,7 @@ from api.formats import Form, FormatParameter
 from api.house import House, InHouse
 from api.orders import by_hand, inbound, teams
 from api.orders.book import step, tell
-from api.orders.lifecycle import Deed, State, Step
-from api.orders.words import OrderType, Priority
+from api.orders.lifecycle import Deed, Step
 from api.parameters import Moment, Nothing, PageQuery, Word, clean
 from api.preconditions import IfMatch, wanted_version
 from api.problems import ProblemError, invalid
@@ -51,15 +50,30 @@ ExternalName = Annotated[str, Field(min_length=1, max_length=128), AfterValidato
 ExternalPath = Annotated[
     str, Path(min_length=1, max_length=128, description="The outside system's number.", examples=["SR-1001"])
 ]
+StateWord = Literal["proposed", "accepted", "dispatched", "arrived", "finished", "declined", "voided"]
+TypeWord = Literal[
+    "leak_visit",
+    "meter_inspection",
+    "meter_test",
+    "meter_exchange",
+    "read_again",
+    "close_valve",
+    "seal",
+    "contract_check",
+    "communication_repair",
+    "safety_inspection",
+    "rectification",
+]
+PriorityWord = Literal["wait", "appointment", "soon", "urgent"]
 _CSV: Final = tuple(OrderOut.model_fields)
 
 
 class OrdersQuery(PageQuery):
     """Filters; several must all hold."""
 
-    state: State | None = None
-    type: OrderType | None = None
-    priority: Priority | None = None
+    state: StateWord | None = None
+    type: TypeWord | None = None
+    priority: PriorityWord | None = None
     district: Word | None = None
     assignee: Word | None = None
     place: PlaceName | None = Field(None, description="A usage point, or gateway:…, bus:…, district:….")
@@ -71,12 +85,11 @@ class OrdersQuery(PageQuery):
 
     def filters(self) -> Filters:
         """The same for the query."""
-        same = {name: getattr(self, name) for name in ("district", "assignee", "place", "external_id", "due_before")}
-        words = {
-            name: None if (value := getattr(self, name)) is None else value.value
-            for name in ("state", "type", "priority")
-        }
-        return Filters(**same, **words, overdue=self.overdue == "true", open_only=self.open == "true")
+        names = (
+            "state", "type", "priority", "district", "assignee", "place", "external_id", "due_before",
+        )  # fmt: skip
+        same = {name: getattr(self, name) for name in names}
+        return Filters(**same, overdue=self.overdue == "true", open_only=self.open == "true")
 
 
 @router.get("", summary="List work orders 派工单", **answers(OrderPage, streams=True))

@@ -17,6 +17,7 @@ from anomaly.thresholds import load_thresholds
 from metergate.console import emit, errors_as_words, say
 from metergate.periods import MetersOption, ReadingsOption, SinceOption, UntilOption, open_period
 from metergate.running import ConfigOption
+from metering.errors import SettingsError
 
 
 def backtest(
@@ -25,6 +26,9 @@ def backtest(
     report: Annotated[Path | None, typer.Option("--report", help="An HTML page to write.")] = None,
     grid: Annotated[Path | None, typer.Option("--grid", help='TOML: "rule.threshold" = [values to try].')] = None,
     labels: Annotated[Path | None, typer.Option("--labels", help="Known events (labels.csv), for scores.")] = None,
+    found: Annotated[
+        bool, typer.Option("--found", help="Score by what crews found (labels of work orders) in a stored period.")
+    ] = False,
     ordinary: Annotated[
         Path | None, typer.Option("--ordinary", help="Ordinary situations (hard_negatives.csv), for the page.")
     ] = None,
@@ -38,19 +42,22 @@ def backtest(
 
     Example: metergate backtest --meters meters.csv --readings readings.csv.gz --grid grid.toml --report page.html
     Example: metergate backtest --config metergate.toml --from 2026-01-01 --to 2026-03-01 --grid grid.toml
+    Example: metergate backtest --config metergate.toml --from 2026-01-01 --to 2026-03-01 --found
     """
     with errors_as_words():
         thresholds = load_thresholds(params)
         trials = combinations(read_grid(grid, thresholds)) if grid is not None else [{}]
         known = read_labels(labels, ordinary) if labels is not None else None
         temperatures = read_weather(weather) if weather is not None else None
-        period = open_period(meters, readings, config, since, until)
+        if found and known is not None:
+            raise SettingsError("either --labels or --found: not both")
+        period = open_period(meters, readings, config, since, until, found=found)
         done = run_trials(
             period.table,
             period.rows,
             thresholds,
             trials,
-            labels=known,
+            labels=known or period.found,
             meter_days=observed_days(period.rows),
             weather=temperatures,
             progress=say,

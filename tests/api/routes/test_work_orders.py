@@ -8,15 +8,18 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
+from api.orders.lifecycle import State
 from api.orders.photos import MAX_BYTES
 from api.orders.service import Orders
 from api.orders.settings import OrderSettings
+from api.orders.words import OrderType, Priority
+from api.routes.work_orders import PriorityWord, StateWord, TypeWord
 from registry import audit, findings
 from registry.audit_check import verify
 from registry.models_access import AuditRecord
@@ -114,6 +117,12 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 )
 def test_filters_narrow_the_list(still: World, query: str, found: list[int]) -> None:
     assert ids(still, query) == found
+
+
+def test_the_words_of_the_filters_are_those_of_the_orders() -> None:
+    assert get_args(StateWord) == tuple(State)
+    assert get_args(TypeWord) == tuple(OrderType)
+    assert get_args(PriorityWord) == tuple(Priority)
 
 
 def test_pages_follow_the_cursor_and_streams_give_all(still: World) -> None:
