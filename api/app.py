@@ -17,6 +17,7 @@ from api.access import credentials, table
 from api.access.gate import Gate, same_route
 from api.access.identify import Identifier
 from api.access.record import Recorder
+from api.billing.settings import BillingSettings
 from api.command_office import CommandOffice
 from api.house import House
 from api.jobs.workshop import Workshop
@@ -27,6 +28,10 @@ from api.outbound.settings import OutboundSettings
 from api.problems import Problem, ProblemError
 from api.routes import (
     audit,
+    billing,
+    billing_close,
+    billing_reports,
+    billing_rules,
     books,
     commands,
     crews,
@@ -89,6 +94,7 @@ def create_app(
     command_office: CommandOffice | None = None,
     alarms: AlarmSettings | None = None,
     orders: OrderSettings | None = None,
+    billing_settings: BillingSettings | None = None,
     outbound: OutboundSettings | None = None,
     workshop: Workshop | None = None,
 ) -> FastAPI:
@@ -118,7 +124,7 @@ def create_app(
     house.command_office, house.alarms = command_office, alarms or house.alarms
     house.orders, house.workshop = orders or house.orders, workshop or house.workshop
     house.outbound = outbound or house.outbound
-    app.state.house = house
+    app.state.house, app.state.billing = house, billing_settings or BillingSettings()
     for module in (
         meters,
         latest,
@@ -138,6 +144,10 @@ def create_app(
         jobs,
         books,
         imports,
+        billing,
+        billing_close,
+        billing_reports,
+        billing_rules,
         watch,
         session,
         users,
@@ -316,6 +326,7 @@ _TAGS: Final = [
     {"name": "outbound", "description": "Webhooks, their deliveries, and who is notified of what."},
     {"name": "books", "description": "Meters and customers at usage points, manual readings, files."},
     {"name": "jobs", "description": "Long work in the background: how far it is, its result."},
+    {"name": "billing", "description": "Monthly totals, their states, closes, deltas, read rates."},
     {"name": "access", "description": "Logins, users, keys, and who changed what."},
     {"name": "watching", "description": "For whatever watches the house."},
 ]

@@ -136,6 +136,14 @@ async def stream(house: House, pages: AsyncIterator[bytes], form: Form, name: st
     return _Stream(house, _chain(form.head() + first, pages), MEDIA_TYPES[form.kind], headers)
 
 
+async def stream_file(house: House, pieces: AsyncIterator[bytes], media_type: str, name: str) -> Response:
+    """Return a streamed file with its name. The first piece is read before the answer begins."""
+    first = await anext(pieces, b"")
+    headers = {"cache-control": "no-store", "vary": "accept"}
+    headers["content-disposition"] = f'attachment; filename="{name}"'
+    return _Stream(house, _chain(first, pieces), media_type, headers)
+
+
 async def _nothing() -> AsyncIterator[bytes]:
     yield b""
 

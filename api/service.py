@@ -22,6 +22,7 @@ from fastapi import FastAPI
 
 from api.app import close, create_app
 from api.background import background
+from api.billing.settings import BillingSettings
 from api.command_office import CommandOffice
 from api.dispatch import Dispatcher
 from api.guard import ConnectionGuard, GuardedProtocol
@@ -58,6 +59,7 @@ async def run_api(
     alarms: AlarmSettings | None = None,
     audit: AuditSettings | None = None,
     orders: OrderSettings | None = None,
+    billing: BillingSettings | None = None,
     outbound: OutboundSettings | None = None,
     workshop: Workshop | None = None,
 ) -> None:
@@ -78,6 +80,7 @@ async def run_api(
     app = create_app(
         settings, database=database, store=store, clock=clock, metrics=metrics, access=access,
         command_office=command_office, alarms=alarms, orders=orders, workshop=workshop, outbound=outbound,
+        billing_settings=billing,
     )  # fmt: skip
     server = _Server(_config(app, settings, metrics), clock, secured)
     with listener, contextlib.nullcontext() if stop else _signals(ending):

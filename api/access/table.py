@@ -61,6 +61,15 @@ CONFIRMERS: Final = frozenset({Role.SUPERVISOR, Role.APPROVER})
 THRESHOLDS: Final = ENGINEERS | CONFIRMERS
 SENDERS: Final = frozenset({Role.ADMIN, Role.SUPERVISOR, Role.ENGINEER})
 """Who decides what leaves the house: webhooks, notification rules."""
+BILLS: Final = frozenset({Role.BILLING, Role.APPROVER, Role.SUPERVISOR, Role.ADMIN})
+"""Totals with account numbers: whoever makes, approves or answers for bills."""
+CLERKS: Final = frozenset({Role.BILLING, Role.SUPERVISOR})
+"""Who works on totals: decisions, manual readings, corrections, proposals."""
+CLOSERS: Final = frozenset({Role.BILLING, Role.ADMIN})
+APPROVERS: Final = frozenset({Role.APPROVER, Role.SUPERVISOR, Role.BILLING, Role.ADMIN})
+"""Who may hold a rank that approves; the rank itself is asked for, too."""
+RULES: Final = frozenset({Role.SUPERVISOR, Role.ADMIN})
+"""Reading days and calorific values."""
 ADMINS: Final = frozenset({Role.ADMIN})
 AUDITORS: Final = frozenset({Role.ADMIN, Role.SUPERVISOR})
 
@@ -228,6 +237,37 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("POST", "/api/v1/imports/{batch}/send-back"): BOOKS,
     ("POST", "/api/v1/imports/{batch}/post"): BOOKS,
     ("POST", "/api/v1/imports/{batch}/reverse"): BOOKS,
+    # billing
+    ("GET", "/api/v1/billing/totals"): BILLS,
+    ("GET", "/api/v1/billing/usage-points/{usage_point}/totals/{period}"): BILLS,
+    ("POST", "/api/v1/billing/usage-points/{usage_point}/totals/{period}/refresh"): CLERKS,
+    ("POST", "/api/v1/billing/usage-points/{usage_point}/totals/{period}/decide"): CLERKS,
+    ("POST", "/api/v1/billing/usage-points/{usage_point}/totals/{period}/readings"): CLERKS,
+    ("GET", "/api/v1/billing/usage-points/{usage_point}/totals/{period}/why"): BILLS,
+    ("GET", "/api/v1/billing/periods"): BILLS,
+    ("POST", "/api/v1/billing/periods/{period}/refresh"): CLERKS,
+    ("GET", "/api/v1/billing/periods/{period}/checklist"): BILLS,
+    ("POST", "/api/v1/billing/periods/{period}/close"): CLOSERS,
+    ("POST", "/api/v1/billing/periods/{period}/find-deltas"): CLERKS,
+    ("GET", "/api/v1/billing/closes"): BILLS,
+    ("GET", "/api/v1/billing/closes/{number}"): BILLS,
+    ("GET", "/api/v1/billing/closes/{number}/verify"): BILLS,
+    ("GET", "/api/v1/billing/deltas"): BILLS,
+    ("GET", "/api/v1/billing/deltas/{number}"): BILLS,
+    ("POST", "/api/v1/billing/adjustments"): CLERKS,
+    ("POST", "/api/v1/billing/deltas/{number}/approve"): APPROVERS,
+    ("GET", "/api/v1/billing/corrections"): BILLS,
+    ("POST", "/api/v1/billing/corrections"): CLERKS,
+    ("POST", "/api/v1/billing/corrections/{number}/withdraw"): CLERKS,
+    ("GET", "/api/v1/billing/calendars"): BILLS,
+    ("POST", "/api/v1/billing/calendars"): RULES,
+    ("POST", "/api/v1/billing/calendars/{number}/end"): RULES,
+    ("GET", "/api/v1/billing/extra-days"): BILLS,
+    ("POST", "/api/v1/billing/extra-days"): RULES,
+    ("GET", "/api/v1/billing/calorific-values"): BILLS,
+    ("POST", "/api/v1/billing/calorific-values"): RULES,
+    ("GET", "/api/v1/billing/read-rates"): BILLS,
+    ("GET", "/api/v1/billing/reading-report"): BILLS,
     # what was refused
     ("GET", "/api/v1/quarantine"): REFUSED_ROWS,
     ("GET", "/api/v1/quarantine/{number}"): REFUSED_ROWS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -76,13 +76,36 @@ def close_period(
     also: done with the close in its transaction.
     Raises: RefusedError, and nothing is closed: not allowed, not over, an earlier period open, other numbers.
     """
+    scope = scope or Scope()
+    check_closer(actor, scope)
+    refresh(database, store, settings, check_period(period), scope, now=now)
+    confirmed = {"missing": missing, "doubtful": doubtful, "now": now}
+    return freeze_period(database, actor, period, scope, note=note, also=also, **confirmed)
+
+
+def check_closer(actor: Actor, scope: Scope) -> None:
+    """Raises: RefusedError for somebody who may not close a period of this scope."""
     if not actor.has(Role.BILLING, Role.ADMIN):
         raise RefusedError("forbidden", "a period is closed by billing or an administrator")
-    scope = scope or Scope()
     if not actor.sees(scope.district) and actor.areas is not None:
         raise RefusedError("forbidden", "a period is closed for a district that one is responsible for")
+
+
+def freeze_period(
+    database: Database,
+    actor: Actor,
+    period: str,
+    scope: Scope,
+    *,
+    missing: int,
+    doubtful: int,
+    now: int,
+    note: str = "",
+    also: Callable[[Connection, dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Check stored totals against what was confirmed, and freeze them: the second half of `close_period`."""
+    check_closer(actor, scope)
     check = check_period(period)
-    refresh(database, store, settings, check, scope, now=now)
     with database.begin() as connection:
         seen = checklist(connection, check, scope, now=now)
         _check_closable(seen, missing, doubtful)
@@ -122,7 +145,19 @@ def find_deltas(
 
     The closed totals stay as they are. Return the numbers of the new delta lines.
     """
-    found: list[int] = []
+    return [number for found in delta_blocks(database, store, settings, period, scope, now=now) for number in found]
+
+
+def delta_blocks(
+    database: Database,
+    store: ReadingStore,
+    settings: BillingSettings,
+    period: str,
+    scope: Scope | None = None,
+    *,
+    now: int,
+) -> Iterator[list[int]]:
+    """Do the same block by block, and yield the numbers of each."""
     for block in compute(database, store, settings, check_period(period), scope):
         with database.read() as connection:
             frozen = books.stored(connection, period, [total.place.point.id for total in block])
@@ -133,6 +168,7 @@ def find_deltas(
             and (row := frozen.get(total.place.point.id)) is not None
             and row["close_id"] is not None
         ]
+        found: list[int] = []
         with database.begin() as connection:
             known = _late(connection, period)
             calendars = calendars_of(connection)
@@ -141,7 +177,7 @@ def find_deltas(
                 if own or total.outcome.consumption != row["consumption"]:
                     number = _delta(connection, settings, calendars, total, row, own, now)
                     found += [number] if number is not None else []
-    return found
+        yield found
 
 
 def _delta(

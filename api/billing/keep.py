@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from api.billing.compute import Tally, Total, compute
@@ -29,7 +30,20 @@ def refresh(
 
     now: [ms UTC] goes into what changed; an unchanged total keeps its version, so that pullers see changes only.
     """
-    changed = 0
+    return sum(refresh_blocks(database, store, settings, period, scope, now=now, tally=tally))
+
+
+def refresh_blocks(
+    database: Database,
+    store: ReadingStore,
+    settings: BillingSettings,
+    period: str,
+    scope: Scope | None = None,
+    *,
+    now: int,
+    tally: Tally | None = None,
+) -> Iterator[int]:
+    """Do the same block by block, and yield how many changed in each; nothing is held between two blocks."""
     for block in compute(database, store, settings, period, scope, tally=tally):
         with database.read() as connection:
             known = books.stored(connection, period, [total.place.point.id for total in block])
@@ -37,8 +51,7 @@ def refresh(
         fresh = [(total, row) for total, row in rows if _differs(row, known.get(row["usage_point_id"]))]
         if fresh:
             _save(database, fresh, now)
-            changed += len(fresh)
-    return changed
+        yield len(fresh)
 
 
 def _differs(row: dict[str, Any], known: Any) -> bool:

@@ -56,9 +56,30 @@ class BillingSettings(SettingsModel):
         ge=0,
         description="Size of a correction [m³ or kWh] above which finance and deputy manager approve it too.",
     )
+    read_rates: tuple[str, ...] = Field(
+        (
+            "residential gas 98",
+            "residential_heating gas 98",
+            "restaurant gas 100",
+            "commercial gas 100",
+            "public gas 100",
+            "industrial gas 100",
+            "any electricity 100",
+            "any water 85",
+        ),
+        description="Read rate [%] of a period that is wanted, by class and medium; a class of its own goes before "
+        'any; each one text such as "residential gas 98".',
+    )
     block: int = Field(
         1000, ge=100, le=100_000, description="Usage points that are worked on at once, 100 to 100000."
     )
+
+    @field_validator("read_rates")
+    @classmethod
+    def _rates_readable(cls, rates: tuple[str, ...]) -> tuple[str, ...]:
+        for text in rates:
+            parse_rate(text)
+        return rates
 
     @field_validator("limits")
     @classmethod
@@ -70,6 +91,11 @@ class BillingSettings(SettingsModel):
     def rules(self) -> Rules:
         """Return how far an index may lie from its boundary."""
         return Rules(self.tolerance_h * _HOUR_MS, self.manual_days * 24 * _HOUR_MS, self.estimation)
+
+    def rate_of(self, customer_class: str, medium: str) -> int | None:
+        """Return the read rate that is wanted [10⁻⁶ %], None where there is none."""
+        found = dict(parse_rate(text) for text in self.read_rates)
+        return found.get((customer_class, medium), found.get(("any", medium)))
 
     def limits_of(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Return (class, medium) -> (show above, read again above), [micro] in a month."""
@@ -87,3 +113,15 @@ def parse_limit(text: str) -> tuple[tuple[str, str], tuple[int, int]]:
     if not 0 <= pair[0] <= pair[1]:
         raise ValueError(f'"{text}": the second number must not be below the first')
     return (customer_class, medium), pair
+
+
+def parse_rate(text: str) -> tuple[tuple[str, str], int]:
+    """Take one wanted read rate apart [10⁻⁶ %]. Raises: ValueError that says what is allowed."""
+    try:
+        customer_class, medium, percent = text.split()
+        micro = to_micro(percent)
+    except ValueError:
+        raise ValueError(f'"{text}": write class (or any), medium and a number, such as residential gas 98') from None
+    if not 0 <= micro <= to_micro("100"):
+        raise ValueError(f'"{text}": a read rate lies between 0 and 100 %')
+    return (customer_class, medium), micro

@@ -67,6 +67,7 @@ def api(config: ConfigOption = None) -> None:
                     alarms=settings.alarms,
                     audit=settings.audit,
                     orders=settings.orders,
+                    billing=settings.billing,
                     outbound=settings.outbound,
                     workshop=make_workshop(settings),
                 ),
