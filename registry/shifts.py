@@ -35,7 +35,7 @@ def begin(connection: Connection, actor: Actor, *, desk: str, now_ms: int, note:
     if taken is not None:
         raise RefusedError("conflict", f"shift {taken} of {desk} is not closed; take it over instead")
     if not _is_person(actor):
-        raise RefusedError("forbidden", "a shift is a person's: log in, a key of a program cannot sign")
+        raise RefusedError("conflict", "a shift is a person's: log in, a key of a program cannot sign")
     number = _insert(connection, actor.name, desk, areas_to(actor.areas), now_ms, None)
     audit.append(connection, actor, "shift.begin", "shift", number, at=now_ms, after={"desk": desk}, note=note)
     if note:
@@ -115,7 +115,7 @@ def hand_over(
     if row["state"] == "closed":
         raise RefusedError("conflict", f"shift {number} is closed: what both have signed stays as it is")
     if row["on_duty"] != actor.name and not (actor.has(Role.SUPERVISOR) and _is_person(actor)):
-        raise RefusedError("forbidden", f"{row['on_duty']} is on duty and hands over, or a supervisor does")
+        raise RefusedError("conflict", f"{row['on_duty']} is on duty and hands over, or a supervisor does")
     content = content_of(connection, row, areas_from(row["districts"]), now_ms)
     content |= {"handed_by": actor.name, "handed_note": note}
     digest = digest_of(content)
@@ -138,9 +138,9 @@ def take_over(
         why = "hand it over first" if row["state"] == "open" else "it is closed"
         raise RefusedError("conflict", f"shift {number} is {row['state']}: {why}")
     if not _is_person(actor):
-        raise RefusedError("forbidden", "a shift is a person's: log in, a key of a program cannot sign")
+        raise RefusedError("conflict", "a shift is a person's: log in, a key of a program cannot sign")
     if actor.name in (row["on_duty"], row["content"]["handed_by"]):
-        raise RefusedError("forbidden", "nobody takes over from himself")
+        raise RefusedError("conflict", "nobody takes over from himself")
     if digest_of(row["content"]) != row["sha256"]:
         raise RefusedError("conflict", "the content is not the one that was signed; hand it over again")
     values = {"state": "closed", "open_key": None, "taken_at": now_ms, "taken_by": actor.name, "taken_note": note}

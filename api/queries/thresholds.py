@@ -15,7 +15,7 @@ from anomaly.changes import CHANGE
 from anomaly.thresholds import Thresholds, is_wide
 from api import paging
 from api.paging import Page
-from api.problems import not_found
+from api.problems import invalid
 from api.schemas_thresholds import ChangeOut, ThresholdOut, ThresholdsOut
 from api.words import moment
 from metering.clock import rfc3339
@@ -36,7 +36,7 @@ def in_force(
 ) -> ThresholdsOut:
     """Return every threshold of a local day (None: today) with where it comes from.
 
-    Raises: ProblemError 404 for a meter that the actor may not see.
+    Raises: ProblemError 422 for a meter that the actor may not see.
     """
     on = day or changes.local_day(connection, now_ms)
     if meter:
@@ -66,7 +66,7 @@ def _facts_of(connection: Connection, actor: Actor, meter: str) -> tuple[str, st
     )
     row = connection.execute(statement).first()
     if row is None or not actor.sees(row.district or ""):
-        raise not_found("meter", meter)
+        raise invalid("meter", meter, "there is no such meter")
     return row.medium, row.customer_class or "other"
 
 

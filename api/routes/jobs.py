@@ -82,7 +82,7 @@ async def job_result(
     if row["state"] == "expired" or (row["expires_at"] or now + 1) <= now:
         raise ProblemError(410, "expired", f"the result of job {number} was kept until its time was over; ask again")
     if row["state"] != "done" or not row["result_name"]:
-        raise ProblemError(409, "no-result", f"job {number} is {row['state']} and has no result to download")
+        raise ProblemError(404, "no-result", f"job {number} is {row['state']} and has no result to download")
     if not path.is_file():
         raise ProblemError(410, "gone", f"the result of job {number} is not on this host any more; ask again")
     after = {"name": row["result_name"], "sha256": row["result_sha256"]}

@@ -26,7 +26,7 @@ from registry import commands, keys, ledger, users
 from registry.books import import_meters
 from registry.database import Database
 from registry.roles import Role, console
-from tests.api import findings_world, orders_world
+from tests.api import billing_world, desk_world, findings_world, orders_world
 
 T0 = 1_772_323_200_000  # 2026-03-01T00:00:00Z
 HOUR = 3_600_000
@@ -179,6 +179,8 @@ def fill(database: Database) -> None:
         ledger.save_counters(connection, "ingest-1", counters, now - 1000)
         say_ready(connection, now - 1000)
         findings_world.fill(connection, now)
+        billing_world.fill(connection, now)
+        desk_world.fill(connection, now)
         orders_world.fill(connection, now)
         wanted = commands.Order("gw-1", "read-now", {"meters": ["G-0001"]}, COMMAND, "G-0001")
         commands.order(connection, console("test"), OfficeKey(Ed25519PrivateKey.generate()), wanted, at=now - 1000)

@@ -33,7 +33,12 @@ def _document() -> dict[str, Any]:
 DOCUMENT = _document()
 PATHS = sorted(path for path, methods in DOCUMENT["paths"].items() if "get" in methods)
 PLACES = {"{" + name + "}": value for name, value in OBJECTS.items()}
-NOT_THERE = {"/api/v1/imports/{batch}", "/api/v1/imports/{batch}/rows", "/api/v1/office-readings/{number}"}
+NOT_THERE = {
+    "/api/v1/imports/{batch}",
+    "/api/v1/imports/{batch}/rows",
+    "/api/v1/office-readings/{number}",
+    "/api/v1/jobs/{number}/result",
+}
 """Addresses of objects that the world of these tests does not have."""
 
 NASTY = [
