@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import structlog
 from pydantic import Field
@@ -25,6 +26,16 @@ class LogSettings(SettingsModel):
     )
 
 
+class _StandardError(io.TextIOBase):
+    """Whatever standard error is at the moment of writing: loggers outlive a stream that was put in its place."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def configure(settings: LogSettings, service: str) -> None:
     """Set up structlog for this process; libraries' own loggers come through the same way."""
     level = LEVELS[settings.level]
@@ -38,11 +49,12 @@ def configure(settings: LogSettings, service: str) -> None:
         if settings.form == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
+    stream = cast(TextIO, _StandardError())
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
-    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, force=True)
+    logging.basicConfig(level=max(level, logging.WARNING), stream=stream, force=True)
