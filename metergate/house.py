@@ -290,6 +290,9 @@ outbox = "{house.folder / "office" / "outbox.db"}"
 [anomaly]
 flood_s = 2.0
 
+[orders]
+inspections = "off"
+
 [api]
 port = {house.api_port}
 

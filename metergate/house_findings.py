@@ -28,6 +28,7 @@ from metering.reading import Reading
 from registry.database import Database
 from registry.ledger import get_state
 from registry.models_findings import FindingRecord
+from registry.models_work_orders import WorkOrder, WorkOrderFinding
 from simulators.farm_settings import FarmSettings, FlowSettings, load_farm
 from simulators.modbus_farm import Farm
 
@@ -146,6 +147,22 @@ def read_findings(registry_url: str, expected: dict[str, str]) -> dict[tuple[str
     return found
 
 
+def read_orders(registry_url: str) -> dict[int, dict[str, Any]]:
+    """Return the work orders that findings opened: id of the finding -> number, type, priority, state, reason."""
+    names = ("id", "type", "priority", "state", "reason_en")
+    columns = [getattr(WorkOrder, name) for name in names]
+    statement = sa.select(WorkOrderFinding.finding_id, *columns).join(
+        WorkOrder, WorkOrder.id == WorkOrderFinding.order_id
+    )
+    database = Database(registry_url)
+    try:
+        with database.read() as connection:
+            rows = connection.execute(statement).all()
+    finally:
+        database.close()
+    return {row.finding_id: {name: getattr(row, name) for name in names} for row in rows}
+
+
 @dataclass(frozen=True, slots=True)
 class Injected:
     """What is wrong in this house: meter -> kind. rows: of history in the gateway's outbox.
@@ -191,8 +208,10 @@ def _judging(house: House) -> bool:
 
 
 def found_lines(house: House, injected: Injected) -> list[dict[str, Any]]:
-    """Return what came of each: meter, kind, rule, and how long [s] after its flow changed the readings proved it."""
+    """Return what came of each: meter, kind, rule, how long [s] after its flow changed the readings proved it, its
+    work order."""
     found = read_findings(house.registry_url, injected.expected)
+    orders = read_orders(house.registry_url)
     lines = []
     for meter, kind in sorted(injected.expected.items()):
         row = found.get((meter, kind))
@@ -200,5 +219,7 @@ def found_lines(house: House, injected: Injected) -> list[dict[str, Any]]:
         if row is not None:
             line |= {"rule": row["rule"], "state": row["state"]}
             line["after_s"] = max(0, row["detected_at"] - injected.began.get(meter, row["detected_at"])) // 1000
+            if (order := orders.get(row["id"])) is not None:
+                line["order"] = order
         lines.append(line)
     return lines

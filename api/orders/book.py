@@ -120,8 +120,8 @@ def open_or_join(
     }
     order_id = _insert(connection, values)
     if order_id is not None:
-        joined = _join(connection, order_id, request.evidence, now_ms)
-        _keep(connection, order_id, actor, "open", "", state.value, now_ms, data={"findings": joined})
+        joined = _join(connection, order_id, request.evidence, now_ms, new=True)
+        _keep(connection, order_id, actor, "open", "", state.value, now_ms, data={"findings": joined}, number=1)
         after = {key: values[key] for key in ("place", "type", "priority", "state", "policy", "due_at")}
         audit.append(connection, actor, "work_order.open", OBJECT, order_id, at=now_ms, after=after)
         return Opened(order_id, True, len(joined), False)
@@ -165,15 +165,14 @@ def _add(
     return Opened(order.id, False, len(joined), raised)
 
 
-def _join(connection: Connection, order_id: int, evidence: Sequence[Evidence], now_ms: int) -> list[int]:
-    """Keep the findings that the order does not have yet; return their numbers."""
+def _join(
+    connection: Connection, order_id: int, evidence: Sequence[Evidence], now_ms: int, *, new: bool = False
+) -> list[int]:
+    """Keep the findings that the order does not have yet; return their numbers. new: the order has none."""
     if not evidence:
         return []
-    known = set(
-        connection.execute(
-            sa.select(WorkOrderFinding.finding_id).where(WorkOrderFinding.order_id == order_id)
-        ).scalars()
-    )
+    mine = sa.select(WorkOrderFinding.finding_id).where(WorkOrderFinding.order_id == order_id)
+    known = set() if new else set(connection.execute(mine).scalars())
     fresh = {item.finding_id: item for item in evidence if item.finding_id not in known}
     rows = [
         {
@@ -355,9 +354,11 @@ def _keep(
     *,
     note: str = "",
     data: Mapping[str, Any],
+    number: int | None = None,
 ) -> None:
-    last = sa.select(sa.func.coalesce(sa.func.max(WorkOrderStep.number), 0)).where(WorkOrderStep.order_id == order_id)
-    number = connection.execute(last).scalar_one() + 1
+    if number is None:
+        last = sa.func.coalesce(sa.func.max(WorkOrderStep.number), 0)
+        number = connection.execute(sa.select(last).where(WorkOrderStep.order_id == order_id)).scalar_one() + 1
     connection.execute(
         sa.insert(WorkOrderStep).values(
             order_id=order_id,

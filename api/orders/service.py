@@ -223,7 +223,7 @@ async def run_orders(settings: OrderSettings, database: Database, clock: Clock) 
                 _LOG.info(
                     "orders", opened=done.opened, joined=done.joined, cancelled=done.cancelled,
                     held_back=done.held_back, escalated=done.escalated, inspections=done.inspections,
-                    calls=done.calls,
+                    calls=done.calls, planned=done.planned,
                 )  # fmt: skip
         await clock.sleep(max(settings.sweep_interval_s, _REST * (clock.monotonic() - begun)))
 

@@ -280,6 +280,9 @@ def _summary(house: House, injected: Injected) -> int:
             f"found {_span(line['after_s'])} after it began, by {line['rule']}" if line["found"] else "not found yet"
         )
         err.print(f"{mark} {line['kind']} at {line['meter']}: {told}")
+        if (order := line.get("order")) is not None:
+            words = f"work order {order['id']}: {order['type']}, {order['priority']}, {order['state']}"
+            err.print(escape(f"  {words}; {order['reason_en']}"), soft_wrap=True)
     print(
         json.dumps(
             {
