@@ -69,7 +69,9 @@ class Commands:
         actions: Mapping[str, Action],
         append: Callable[[Sequence[Row]], Awaitable[None]],
         refusals: Refusals,
+        settle_s: float = _SETTLE_S,
     ) -> None:
+        self._settle_s = settle_s
         self.counters = dict.fromkeys(("commands", "commands_done", "commands_failed", "commands_unknown"), 0)
         self._gateway = gateway
         self._verifier = verifier
@@ -87,7 +89,7 @@ class Commands:
         try:
             await self._open()
             while True:
-                await self._clock.sleep(_SETTLE_S)
+                await self._clock.sleep(self._settle_s)
                 self._refusals.settle()
                 try:
                     self._nonces.forget(self._clock.now_ms())

@@ -94,7 +94,7 @@ class Gateway:
             settings.tap.model_copy(update={"folder": settings.outbox.parent / settings.tap.folder}),
             plan.gateway, clock=clock, buses=lambda: self.poller.buses.values(),
             pushed=lambda: self.pushed, publish=self._publish_tap, orders=settings.outbox.parent / ORDER_FILE,
-            program=f"metergate {self._version}",
+            program=f"metergate {self._version}", look_s=max(1.0, settings.look_s),
         )  # fmt: skip
         self.commands, self.intake = self._make_inboxes()
 
@@ -196,7 +196,7 @@ class Gateway:
         nonces = Nonces(self.settings.outbox.parent / "commands.db")
         commands = Commands(
             self.plan.gateway, verifier, nonces, clock=self._clock, actions=by_name,
-            append=self.outbox.append, refusals=self.refusals,
+            append=self.outbox.append, refusals=self.refusals, settle_s=max(5.0, self.settings.look_s),
         )  # fmt: skip
         intake = PlanIntake(
             self.settings, verifier, clock=self._clock, current=lambda: self.plan, adopt=self.adopt,

@@ -80,7 +80,9 @@ class Tap:
         publish: Callable[[bytes], bool] = lambda lines: False,
         orders: Path | None = None,
         program: str = "",
+        look_s: float = _LOOK_S,
     ) -> None:
+        self._look_s = look_s
         self.counters = dict.fromkeys(("tap_lines", "tap_dropped", "tap_disk_errors"), 0)
         self._settings = settings
         self._gateway = gateway
@@ -154,7 +156,7 @@ class Tap:
             while True:
                 self._obey_file()
                 if self._state is None:
-                    await self._nap(_LOOK_S)
+                    await self._nap(self._look_s)
                     continue
                 await self._clock.sleep(_TICK_S)
                 await self._tick()

@@ -175,7 +175,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().set_default_executor(executor)
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: Unpack[Ts]
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
         """As asyncio's, and counted until its answer has reached the loop."""
         job = (executor or self._own_executor).submit(func, *args)
