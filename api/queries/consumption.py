@@ -155,7 +155,7 @@ def shown(consumption: Consumption, unit: str) -> dict[str, Any]:
         ]
 
     return {
-        "unit": unit,
+        "unit": unit.replace("m3", "m³"),
         "hours": series(consumption.hours),
         "days": series(consumption.days),
         "months": series(consumption.months),

@@ -56,6 +56,7 @@ TEMPLATES: Final = Environment(
     lstrip_blocks=True,
 )
 TEMPLATES.filters["path"] = _path
+TEMPLATES.filters["unit"] = lambda unit: str(unit).replace("m3", "m³")
 
 
 @dataclass(frozen=True, slots=True)

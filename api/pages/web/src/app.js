@@ -11,6 +11,7 @@ let heard = Date.now();
 let source = null;
 let refreshAt = 0;
 let waiting = null;
+let audio = null;
 
 const show = (id, on, text) => {
   const element = document.getElementById(id);
@@ -46,7 +47,7 @@ const listen = () => {
   source.addEventListener("hello", (event) => { seen(); stale(event); });
   source.addEventListener("beat", (event) => { seen(); stale(event); });
   source.addEventListener("resync", () => { seen(); refresh(); });
-  source.addEventListener("bye", () => { source.close(); location.assign("/login"); });
+  source.addEventListener("bye", () => { source.close(); location.reload(); });
   source.addEventListener("change", (event) => {
     seen();
     const change = JSON.parse(event.data);
@@ -54,11 +55,23 @@ const listen = () => {
     if (change.topics.some((topic) => wanted.includes(topic))) refresh();
     if (change.urgent) sound();
   });
-  source.onerror = () => {
+  source.onerror = async () => {
     if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
-    setTimeout(listen, REOPEN_MS);
+    if (await ended()) location.reload(); // and lands at the login
+    else setTimeout(listen, REOPEN_MS);
   };
 };
+
+const ended = async () => {
+  try { return (await fetch("/api/v1/session", { headers: { accept: "application/json" } })).status === 401; } catch { return false; }
+};
+
+// a browser opens six connections to one host and no more: pages that nobody sees give theirs back
+document.addEventListener("visibilitychange", () => {
+  if (!source || audio) return;
+  if (document.hidden) { source.close(); return; }
+  if (source.readyState === EventSource.CLOSED) { refresh(); listen(); }
+});
 
 const stale = (event) => {
   const said = JSON.parse(event.data);
@@ -66,7 +79,6 @@ const stale = (event) => {
 };
 
 // -- a short sound for a new urgent alarm, only where somebody switched it on
-let audio = null;
 const sound = () => {
   if (!audio) return;
   const start = audio.currentTime;
@@ -88,9 +100,10 @@ document.addEventListener("click", (event) => {
   if (audio) sound();
 });
 
-setInterval(() => { if (Date.now() - heard > LINK_LOST_MS) show("link-lost", true); }, 1000);
+setInterval(() => { if (!document.hidden && Date.now() - heard > LINK_LOST_MS) show("link-lost", true); }, 1000);
 addEventListener("offline", () => show("link-lost", true));
 document.addEventListener("htmx:sendError", () => show("link-lost", true));
+document.addEventListener("htmx:responseError", (event) => { if (event.detail.xhr.status === 401) location.reload(); });
 // a refused action answers with a page that says why; an ended login with the page of the login
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (new URL(event.detail.xhr.responseURL, location.href).pathname === "/login") { event.detail.shouldSwap = false; location.assign("/login"); }

@@ -1,0 +1,288 @@
+"""The pages over a small utility: their figures, what they do without a script, and with nasty names."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from api.screens import assets as built
+from metering.errors import StoreError
+from metering.store import ReadingStore
+from registry import ledger
+from registry.books import import_meters
+from registry.models import UsagePoint
+from registry.roles import Role
+from tests.api.routes.test_pages import Tags, named_files
+from tests.api.world import HOUR, METERS, T0, World, client, make_key, make_user, make_world
+
+ENGLISH = {"accept-language": "en"}
+PAGES = ("/", "/alarms", "/alarms?view=all", "/alarms/1", "/meters", "/meters/G-0001", "/field")
+EVIL = "<script>alert(1)</script>\"'&"
+
+
+def text(world: World, path: str, **headers: str) -> str:
+    answer = world.get(path, headers={**ENGLISH, **headers})
+    assert answer.status_code == 200, answer.text
+    return " ".join(Tags(answer.text).text.split())
+
+
+def test_overview_shows_read_rate_silent_meters_alarms_and_districts(world: World) -> None:
+    said = text(world, "/")
+    # three meters are due; G-0001 is valid within a day, W-0001 is suspect, E-0001 was never read
+    assert "Read rate 33.3 % 1 of 3 meters within 24 h · target 98 %" in said
+    assert "Meters silent 2 not read within 24 h" in said
+    assert "Gateways down 1 / 3" in said  # gw-9 left the broker; gw-2 was never heard
+    assert "urgent 1 – –" in said  # the leak of findings_world
+    assert "high 1 – –" in said  # gw-2 is down; its meter is suppressed by that
+    assert "low – 1 –" in said
+    assert "north Read rate 50.0 % Meters silent 1 / 2 Urgent and high 2" in said
+    assert "gw-9 offline: it left the broker" in said
+
+
+def test_overview_of_one_area_counts_that_area_alone(world: World) -> None:
+    key = make_key(world.database, Role.OPERATOR, areas=frozenset({"south"}))
+    said = text(world, "/", authorization=f"Bearer {key}")
+    assert "0.0 % 0 of 1 meters" in said
+    assert "north" not in said
+
+
+def test_alarm_list_shows_what_waits_for_a_person_and_hides_what_an_outage_explains(world: World) -> None:
+    said = text(world, "/alarms")
+    assert "Leak" in said
+    assert "Outage gw-2" in said
+    assert "over, not acknowledged" in said
+    assert "E-0001" not in said
+    assert "E-0001" in text(world, "/alarms?view=all")
+    assert "suppressed No communication" in text(world, "/alarms/2")
+
+
+def test_one_alarm_shows_its_proof_and_history(world: World) -> None:
+    said = text(world, "/alarms/1")
+    for wanted in ("Leak UP-1", "urgent", "held_m3_h 4.25", "raised normal → not acknowledged service:anomaly"):
+        assert wanted in said
+    assert world.get("/alarms/999").status_code == 404
+
+
+def test_meter_page_shows_index_consumption_readings_and_findings(world: World) -> None:
+    said = text(world, "/meters/G-0001")
+    assert "standard volume 1011.5" in said
+    assert "Smallest hour of the nights (02–05): 0.5 m³" in said
+    assert "1 Hill <b>Road</b>" in said
+    assert "urgent not acknowledged Leak" in said
+
+
+def test_charts_get_exact_strings_and_gaps_as_null(world: World) -> None:
+    data = world.get("/meters/G-0001/consumption").json()
+    values = {cell["at"]: cell["value"] for cell in data["hours"]}
+    assert values["2026-03-01 01"] == "0.5"  # from 01:00 to 02:00; 0.5 m³ in each hour
+    assert values["2026-02-28 12"] is None
+    days = {cell["at"]: (cell["value"], cell["mark"]) for cell in data["days"]}
+    assert days["2026-03-01"] == (None, "gap")
+    assert days["2026-03-02"] == ("10.000001", "")
+
+
+def test_search_finds_a_part_of_an_address_and_wildcards_are_letters(world: World) -> None:
+    assert "G-0001" in text(world, "/meters?search=1+Hill")
+    assert "No meter fits." in text(world, "/meters?search=%25%25")
+    assert "G-0001" in text(world, "/meters?search=SN100%25")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_whatever_stands_in_names_is_text_and_never_markup(world: World, path: str) -> None:
+    with world.database.begin() as connection:
+        connection.execute(sa.update(UsagePoint).values(address=EVIL, district=EVIL[:60]))
+        connection.exec_driver_sql(
+            "UPDATE finding SET district = ?, evidence = ?", (EVIL[:60], '{"a": "<img src=x>"}')
+        )
+        connection.exec_driver_sql("UPDATE gateway SET name = ?, district = ?", ("名" * 500, EVIL[:60]))
+        health = {"outbox": "full", "outbox_reason": EVIL}
+        ledger.save_gateway_status(connection, [ledger.StatusRow("gw-1", health_at=T0 + 24 * HOUR, health=health)])
+    page = Tags(world.get(path).text)
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    assert all(attributes.get("src", "").startswith("/assets/") for attributes in scripts)  # type: ignore[union-attr]
+    assert "img" not in {tag for tag, _ in page.tags}
+    assert "<script>alert(1)" in page.text or path in ("/meters", "/alarms/1", "/meters/G-0001", "/field")
+
+
+@pytest.mark.parametrize("path", ["/", "/alarms", "/meters", "/field"])
+def test_an_empty_house_has_pages_too(tmp_path: Path, path: str) -> None:
+    world = make_world(tmp_path, filled=False)
+    said = text(world, path)
+    assert any(wanted in said for wanted in ("No meters yet", "No alarm.", "No meter fits.", "No gateway yet."))
+    world.close()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_registry_that_cannot_be_read_leaves_the_page_and_says_why(world: World, path: str) -> None:
+    with world.database.begin() as connection:
+        for table in ("latest", "finding", "position"):
+            connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO away_{table}")
+    assert "no such table" in text(world, path)
+
+
+class _Away:
+    """A store that cannot be read."""
+
+    def __getattr__(self, name: str) -> Any:
+        def fails(*_: object, **__: object) -> Any:
+            raise StoreError("the disk is away")
+
+        return fails
+
+
+def test_a_store_that_is_away_leaves_the_registrys_part_of_a_meter(tmp_path: Path) -> None:
+    away: ReadingStore = _Away()
+    world = make_world(tmp_path, store=away)
+    said = text(world, "/meters/G-0001")
+    assert "the disk is away" in said
+    assert "UP-1" in said
+    assert "Store failed the disk is away" in text(world, "/")
+    assert world.get("/meters/G-0001/consumption").status_code == 503
+
+
+def test_ten_thousand_meters_come_in_pages(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    rows = [
+        f"M-{n:05d},gas,UM{n},S{n},p,volume,gw-1,t-{n // 200},127.0.0.1,{600 + n // 200},{n % 200},5,north,,,,,,UTC"
+        for n in range(10_000)
+    ]
+    with world.database.begin() as connection:
+        assert import_meters(connection, METERS.splitlines()[0] + "\n" + "\n".join(rows)).bad == []
+    first = world.get("/meters")
+    assert first.text.count("<tr>") == 101
+    assert len(first.content) < 200_000
+    following = next(a["href"] for t, a in Tags(first.text).tags if t == "a" and a.get("rel") == "next")
+    assert "M-00099" in world.get(str(following)).text
+    assert "of 10003 meters" in text(world, "/")
+    world.close()
+
+
+# -- language, theme, scripts ------------------------------------------------------------
+
+
+def test_language_and_theme_are_chosen_by_form_and_kept_by_the_browser(world: World) -> None:
+    async def scenario() -> None:
+        async with client(world.app) as browser:
+            assert "总览" in (await browser.get("/")).text
+            form = {"language": "en", "theme": "dark", "back": "/alarms?view=all"}
+            answer = await browser.post("/preferences", data=form)
+            assert (answer.status_code, answer.headers["location"]) == (303, "/alarms?view=all")
+            page = (await browser.get("/")).text
+            assert '<html lang="en" data-theme="dark">' in page
+            assert ">Overview</h1>" in page
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "back", ["//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nset-cookie: b", "x"]
+)
+def test_a_form_leads_back_to_addresses_of_ours_alone(world: World, back: str) -> None:
+    answer = world.request("POST", "/preferences", data={"language": "en", "back": back})
+    assert answer.headers["location"] == "/"
+
+
+def test_scripts_are_served_packed_for_ever_and_match_their_digest(world: World) -> None:
+    page = world.get("/meters/G-0001").text
+    scripts = {a["src"]: a["integrity"] for tag, a in Tags(page).tags if tag == "script"}
+    assert len(scripts) == 2, "make web has not been run"
+    total = 0
+    for address, integrity in scripts.items():
+        answer = world.get(str(address), headers={"accept-encoding": "gzip"})
+        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+        digest = base64.b64encode(hashlib.sha384(answer.content).digest()).decode()
+        assert integrity == f"sha384-{digest}"
+        plain = world.get(str(address), headers={"accept-encoding": "identity"})
+        assert plain.content == answer.content
+        total += int(answer.headers["content-length"])
+    assert total + len(page) < 600_000
+    assert world.get("/assets/app.js").status_code == 404
+
+
+def test_without_built_scripts_pages_work_and_say_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert built.assets(tmp_path) == {}
+    monkeypatch.setattr("api.screens.frame.assets", dict)
+    page = world.get("/meters/G-0001", headers=ENGLISH).text
+    assert "The scripts of the pages are missing." in page
+    assert '<meta http-equiv="refresh" content="30">' in page
+    assert named_files(page) == {"/style.css", "/docs/favicon.png"}
+    assert "2026-03-02" in page  # consumption as a table
+
+
+# -- what people do ------------------------------------------------------------
+
+
+async def log_in(browser: httpx.AsyncClient, world: World, name: str) -> str:
+    """Log in with the one-time password, replace it, return the page's token."""
+    once = make_user(world.database, name, Role(name))
+    entered = await browser.post("/api/v1/session", json={"name": name, "password": once})
+    token = entered.json()["csrf_token"]
+    body = {"old": once, "new": "a new and long password"}
+    changed = await browser.post("/api/v1/session/password", json=body, headers={"x-csrf-token": token})
+    assert changed.status_code == 204
+    return str(token)
+
+
+def test_operator_acknowledges_shelves_and_comments_by_plain_forms(world: World) -> None:
+    async def scenario() -> None:
+        async with client(world.app, "") as browser:
+            token = await log_in(browser, world, "operator")
+            browser.headers.update(ENGLISH)
+            form = {"csrf_token": token, "back": "/alarms/1", "note": "on my way"}
+            assert 'action="/alarms/1/acknowledge"' in (await browser.get("/alarms")).text
+            answer = await browser.post("/alarms/1/acknowledge", data=form)
+            assert (answer.status_code, answer.headers["location"]) == (303, "/alarms/1")
+            again = await browser.post("/alarms/1/acknowledge", data=form)
+            assert again.headers["location"] == "/alarms/1?refused=not_now"
+            assert "not possible in its present state" in (await browser.get(again.headers["location"])).text
+            stale = await browser.post("/alarms/1/comment", data={**form, "version": "1"})
+            assert stale.headers["location"] == "/alarms/1?refused=changed"
+            await browser.post("/alarms/1/shelve", data={**form, "hours": "8"})
+            page = (await browser.get("/alarms/1")).text
+            assert "shelved" in page
+            assert "user:operator" in page
+            assert "on my way" in page
+            for bad in ({"hours": "9999"}, {"hours": "x"}, {"hours": "8", "note": "n" * 1001}):
+                refused = await browser.post("/alarms/2/shelve", data={**form, **bad})
+                assert "refused=" in refused.headers["location"]
+
+    asyncio.run(scenario())
+
+
+def test_a_form_without_the_logins_token_changes_nothing(world: World) -> None:
+    async def scenario() -> None:
+        async with client(world.app, "") as browser:
+            await log_in(browser, world, "operator")
+            for token in ("", "guessed"):
+                answer = await browser.post("/alarms/1/acknowledge", data={"csrf_token": token, "back": "/alarms"})
+                assert (answer.status_code, answer.json()["type"]) == (403, "urn:metergate:problem:csrf-token")
+
+    asyncio.run(scenario())
+
+
+def test_viewer_sees_no_button_and_is_refused_anyway(world: World) -> None:
+    async def scenario() -> None:
+        async with client(world.app, "") as browser:
+            token = await log_in(browser, world, "viewer")
+            for path in ("/alarms", "/alarms/1"):
+                assert "/acknowledge" not in (await browser.get(path)).text
+            answer = await browser.post("/alarms/1/acknowledge", data={"csrf_token": token})
+            assert answer.status_code == 403
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_gets_a_page_without_readings(world: World) -> None:
+    key = make_key(world.database, Role.WORKER)
+    said = text(world, "/", authorization=f"Bearer {key}")
+    assert "Your role opens no readings" in said
+    assert "Alarms" not in said

@@ -1,0 +1,1 @@
+"""Texts, the live stream, what is shared."""

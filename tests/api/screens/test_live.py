@@ -1,0 +1,224 @@
+"""The fan-out: one look for all, nothing queued, nobody told of what is not his, ended logins end their streams."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from api.access.identify import Identity
+from api.screens.live import BEAT_S, Hub, Stream
+from api.settings import ApiSettings
+from api.workers import Workers
+from metering.clock import ManualClock
+from registry import findings, ledger, sessions, users
+from registry.database import Database
+from registry.roles import Actor, Role
+from registry.settings import AccessSettings
+from tests.api import findings_world
+from tests.api.world import T0, World, make_user
+
+EVERYWHERE = Identity(Actor("key:all", frozenset({Role.OPERATOR}), areas=None))
+SOUTH = Identity(Actor("key:south", frozenset({Role.OPERATOR}), areas=frozenset({"south"})))
+
+
+class Looked(Database):
+    """Counts how often it is read."""
+
+    reads = 0
+
+    def read(self) -> Any:
+        self.reads += 1
+        return super().read()
+
+
+@contextmanager
+def hub_of(world: World, **settings: Any) -> Iterator[tuple[Hub, Looked, ManualClock]]:
+    clock = ManualClock(T0 + 86_400_000)
+    database = Looked(f"sqlite:///{world.folder / 'registry.db'}")
+    workers = Workers(threads=1, timeout_s=1e6, clock=clock)
+    try:
+        yield Hub(database, clock=clock, workers=workers, limits=ApiSettings(**settings)), database, clock
+    finally:
+        workers.close()
+        database.close()
+
+
+async def until(clock: ManualClock, holds: Callable[[], bool], step_s: float = 0.25) -> None:
+    """Let time pass until it is so."""
+    for _ in range(400):
+        if holds():
+            return
+        await clock.advance(step_s)
+        await asyncio.sleep(0.005)  # the thread that looks works in real time
+    raise AssertionError("it never came")
+
+
+def run(scenario: Awaitable[None]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(scenario, 60)
+
+    asyncio.run(bounded())
+
+
+def events(stream: Stream) -> list[tuple[str, Any]]:
+    found = []
+    for block in stream.take("boot").decode().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines())
+        if lines:
+            found.append((lines["event"], json.loads(lines["data"])))
+    return found
+
+
+def find(world: World, district: str = "north", key: str = "new:1") -> None:
+    now = T0 + 86_400_000
+    with world.database.begin() as connection:
+        findings.record(connection, [replace(findings_world.leak(now), key=key, district=district)], now_ms=now)
+
+
+async def settled(hub: Hub, database: Looked, clock: ManualClock, *streams: Stream) -> None:
+    """Wait until the hub has looked twice, and forget what was said."""
+    seen = database.reads
+    await until(clock, lambda: database.reads >= seen + 2)
+    for stream in streams:
+        events(stream)
+
+
+def test_a_finding_is_told_to_those_who_may_see_it(world: World) -> None:
+    with hub_of(world) as (hub, database, clock):
+
+        async def scenario() -> None:
+            everywhere, south = hub.join(EVERYWHERE), hub.join(SOUTH)
+            assert everywhere
+            assert south
+            await settled(hub, database, clock, everywhere, south)
+            find(world)
+            await until(clock, everywhere.waiting.is_set)
+            assert ("change", {"topics": ["findings"], "urgent": True}) in events(everywhere)
+            assert [event for event in events(south) if event[0] == "change"] == []
+
+        run(scenario())
+
+
+def test_two_hundred_viewers_cost_one_look(world: World) -> None:
+    with hub_of(world) as (hub, database, clock):
+
+        async def scenario() -> None:
+            streams = [hub.join(EVERYWHERE) for _ in range(200)]
+            await settled(hub, database, clock)
+            before = database.reads
+            find(world)
+            await until(clock, lambda: all(stream and stream._topics for stream in streams))
+            assert database.reads - before < 20
+            for stream in streams:
+                assert stream
+                hub.leave(stream)
+            await until(clock, lambda: hub._task is None or hub._task.done())
+            at_rest = database.reads
+            await clock.advance(60)
+            await asyncio.sleep(0.05)
+            assert database.reads == at_rest, "nobody watches and the registry is asked"
+
+        run(scenario())
+
+
+def test_what_a_slow_reader_has_not_taken_is_one_event(world: World) -> None:
+    with hub_of(world) as (hub, database, clock):
+
+        async def scenario() -> None:
+            stream = hub.join(EVERYWHERE)
+            assert stream
+            await settled(hub, database, clock, stream)
+            for number in range(5):
+                find(world, key=f"n:{number}")
+                with world.database.begin() as connection:
+                    status = ledger.StatusRow(f"gw-{number}", online=True, state_at=T0)
+                    ledger.save_gateway_status(connection, [status])
+                before = database.reads
+                await until(clock, lambda before=before: database.reads > before + 1)  # type: ignore[misc]
+            changes = [data for event, data in events(stream) if event == "change"]
+            assert changes == [{"topics": ["findings", "gateways"], "urgent": True}]
+
+        run(scenario())
+
+
+def test_an_ended_login_ends_its_stream(world: World) -> None:
+    make_user(world.database, "wang", Role.OPERATOR)
+    with world.database.begin() as connection:
+        user = users.need(connection, "wang")
+        token = sessions.open_session(connection, user.id, "", T0 + 86_400_000, AccessSettings())[0]
+        facts = sessions.find(connection, token, T0 + 86_400_000)
+    assert facts
+    with hub_of(world) as (hub, _, clock):
+
+        async def scenario() -> None:
+            stream = hub.join(Identity(facts.actor, facts))
+            assert stream
+            await until(clock, lambda: not clock.now_ms() < T0 + 86_400_000 + 2 * BEAT_S * 1000)
+            assert not stream.ended
+            with world.database.begin() as connection:
+                sessions.close(connection, facts.id)
+            await until(clock, lambda: stream.ended)
+            assert "bye" in dict(events(stream))
+
+        run(scenario())
+
+
+def test_whoever_comes_back_gets_what_was_missed_or_is_told_to_look_anew(world: World) -> None:
+    with hub_of(world) as (hub, database, clock):
+
+        async def scenario() -> None:
+            stays, leaves = hub.join(EVERYWHERE), hub.join(EVERYWHERE)
+            assert stays
+            assert leaves
+            await settled(hub, database, clock, stays, leaves)
+            hub.leave(leaves)
+            find(world)
+            await until(clock, lambda: bool(stays._topics))
+            back = hub.join(EVERYWHERE, f"{hub.boot}-0")
+            assert back
+            assert "findings" in dict(events(back))["change"]["topics"]
+            for unknown in ("other-1", f"{hub.boot}-99", f"{hub.boot}-x", "-", "\u0661"):
+                lost = hub.join(EVERYWHERE, unknown)
+                assert lost
+                assert "resync" in dict(events(lost)), unknown
+
+        run(scenario())
+
+
+def test_who_holds_most_makes_room_and_else_there_is_none(world: World) -> None:
+    with hub_of(world, max_event_streams=4) as (hub, _, _clock):
+
+        async def scenario() -> None:
+            mine = [hub.join(EVERYWHERE) for _ in range(4)]
+            assert hub.join(EVERYWHERE) is None
+            assert hub.join(SOUTH) is not None
+            assert mine[0]
+            assert mine[0].ended
+            assert hub.viewers == 4
+
+        run(scenario())
+
+
+def test_a_registry_that_is_away_is_told_as_stale_and_over_when_it_is_back(world: World) -> None:
+    with hub_of(world) as (hub, database, clock):
+
+        async def scenario() -> None:
+            stream = hub.join(EVERYWHERE)
+            assert stream
+            await settled(hub, database, clock, stream)
+            with world.database.begin() as connection:
+                connection.exec_driver_sql("ALTER TABLE position RENAME TO away")
+            await until(clock, lambda: "beat" in stream._notes and "no such table" in stream._notes["beat"])
+            with world.database.begin() as connection:
+                connection.exec_driver_sql("ALTER TABLE away RENAME TO position")
+            await until(clock, lambda: "no such table" not in stream._notes.get("beat", "no such table"))
+
+        run(scenario())
+
+
+def test_only_those_who_ask_for_a_stream_get_one(world: World) -> None:
+    assert world.get("/events").status_code == 406

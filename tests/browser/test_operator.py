@@ -1,0 +1,122 @@
+"""The operator's night: a finding appears by itself, is acknowledged, and nothing is asked of anybody else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from metering.clock import SystemClock
+from registry import users
+from registry.database import Database
+from registry.roles import console
+from tests.api.process import Served
+from tests.browser.house import Browser, browser, house, inject
+
+AXE = Path(__file__).parents[2] / "api" / "pages" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+PAGES = ("/", "/alarms", "/alarms/1", "/meters", "/meters/G-0001", "/field")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Database, Browser]]:
+    with house(tmp_path_factory.mktemp("house")) as (running, database), browser(running.address) as window:
+        yield running, database, window
+
+
+def test_operator_sees_a_new_finding_within_two_seconds_and_acknowledges_it(
+    place: tuple[Served, Database, Browser],
+) -> None:
+    _, database, window = place
+    window.log_in("operator")
+    window.faults()
+    window.prefer(language="en", theme="dark")
+    window.open("/alarms")
+    window.one("#live")
+    window.until(lambda: window.driver.execute_script("return performance.getEntriesByType('resource').length") > 0)
+    window.driver.execute_script("window.kept = true")
+    time.sleep(1.0)  # the stream must have had its first look, else there is nothing new to it
+    before = len(window.all("tbody tr"))
+    began = time.monotonic()
+    inject(database)
+    window.until(lambda: len(window.all("tbody tr")) == before + 1)
+    assert time.monotonic() - began < 2.0
+    number = window.all("tbody tr")[0].get_attribute("id").removeprefix("alarm-")
+    window.one(f"#acknowledge-{number}").click()
+    window.until(lambda: "acknowledged" in window.one(f"#alarm-{number} .state.ACKED").text)
+    assert window.driver.execute_script("return window.kept"), "the page was loaded anew"
+    assert window.asked() == {place[0].address}
+    assert window.faults() == []
+
+
+def test_viewer_sees_the_alarm_and_no_button_for_it(place: tuple[Served, Database, Browser]) -> None:
+    _, _, window = place
+    window.log_in("viewer")
+    for path in ("/alarms", "/alarms/1"):
+        window.open(path)
+        window.one("#live")
+        assert window.all("form[action*='/alarms/']") == []
+
+
+def test_shelving_and_commenting_work_from_the_page_of_one_alarm(place: tuple[Served, Database, Browser]) -> None:
+    _, _, window = place
+    window.log_in("operator")
+    window.prefer(language="zh", theme="light")
+    window.open("/alarms/1")
+    window.one("form[action$='/comment'] input[name=note]").send_keys("已派人 <b>")
+    window.one("#comment").click()
+    window.until(lambda: "已派人 <b>" in window.one("ol.history").text)
+    window.one("#shelve").click()
+    window.until(lambda: window.all(".state.SHLVD"))
+    window.one("#unshelve").click()
+    window.until(lambda: window.all(".state.UNACK"))
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_no_page_breaks_the_policy_or_the_rules_of_accessibility(
+    place: tuple[Served, Database, Browser], language: str
+) -> None:
+    running, _, window = place
+    window.log_in("operator")
+    window.faults()  # the login before ended under an open page
+    axe = AXE.read_text("utf-8")
+    for theme in ("dark", "light"):
+        window.prefer(language=language, theme=theme)
+        for path in PAGES:
+            window.open(path)
+            if path == "/meters/G-0001":
+                window.one("#charts[data-drawn=true]")
+            window.driver.execute_script(axe)
+            found = window.driver.execute_async_script(
+                "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']})"
+                ".then(r => done(r.violations.filter(v => ['serious', 'critical'].includes(v.impact))"
+                ".map(v => v.id + ': ' + v.nodes.map(n => n.target + ' ' + n.failureSummary).join(' | '))))"
+            )
+            assert found == [], f"{path} {language} {theme}"
+    assert window.asked() == {running.address}
+    assert window.faults() == []
+
+
+def test_every_control_of_the_alarm_list_is_reached_by_keyboard(place: tuple[Served, Database, Browser]) -> None:
+    _, _, window = place
+    window.log_in("operator")
+    window.open("/alarms")
+    reached = set()
+    for _ in range(40):
+        window.driver.find_element(By.TAG_NAME, "body")
+        window.driver.switch_to.active_element.send_keys("\ue004")
+        reached.add(window.driver.execute_script("return document.activeElement.outerHTML.slice(0, 60)"))
+    for wanted in ('class="skip"', 'href="/meters"', 'name="view"', 'href="/alarms/'):
+        assert any(wanted in element for element in reached), wanted
+
+
+def test_a_login_that_ends_leaves_the_page(place: tuple[Served, Database, Browser]) -> None:
+    _, database, window = place
+    window.log_in("dispatcher")
+    window.open("/alarms")
+    window.one("#live")
+    with database.begin() as connection:
+        users.edit(connection, console("test"), "dispatcher", version=None, enabled=False, at=SystemClock().now_ms())
+    window.until(lambda: window.driver.current_url.endswith("/login"), deadline_s=30.0)
