@@ -175,6 +175,7 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("GET", "/api/v1/jobs/{number}/result"): LOOK,
     # work orders
     ("GET", "/api/v1/work-orders"): ORDERS,
+    ("GET", "/api/v1/work-orders/slips"): ON_SITE,
     ("POST", "/api/v1/work-orders"): OPENERS,
     ("GET", "/api/v1/work-orders/{number}"): ORDERS,
     ("POST", "/api/v1/work-orders/{number}/accept"): DISPATCH,
