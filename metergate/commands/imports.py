@@ -1,4 +1,4 @@
-"""`metergate import readings | exchanges | post | reverse`, `metergate export readings-list`: hand-held readers."""
+"""`metergate import readings | exchanges | purchases | scada | parents | post | reverse`, `export readings-list`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from metergate.commands.books import import_app
+from metergate.commands.export_totals import export_reading_report, export_totals
 from metergate.console import EXIT_FAILED, emit, errors_as_words, say
 from metergate.operators import operator
 from metergate.running import ConfigOption, registry
 from metergate.settings import load_settings
 from metering.clock import SystemClock
 from metering.errors import SettingsError
-from registry import import_exchanges, imports, readings_list, tabular
+from registry import import_exchanges, import_facts, imports, readings_list, tabular
 from registry.database import Database
 from registry.roles import console
 
@@ -26,6 +27,9 @@ __all__ = ["export_app", "import_app"]
 
 _ERRORS: Final = ("line", "verdict", "usage_point", "meter", "reason", "detail")
 export_app = typer.Typer(no_args_is_help=True, help="Write files for the people outside.")
+
+export_app.command("totals")(export_totals)
+export_app.command("reading-report")(export_reading_report)
 
 FileArgument = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV (UTF-8 or GBK) or XLSX.")]
 ErrorsOption = Annotated[
@@ -102,6 +106,79 @@ def import_meter_exchanges(
             raise typer.Exit(EXIT_FAILED)
 
 
+@import_app.command("purchases")
+def import_purchases(
+    file: FileArgument,
+    config: ConfigOption = None,
+    errors: ErrorsOption = None,
+    post: PostOption = False,
+    accept_doubtful: AcceptOption = False,
+    leave_bad: LeaveOption = False,
+) -> None:
+    """Volumes bought for prepaid meters: usage_point or account_number, at, volume [m³], reference.
+
+    Example: metergate import purchases march.csv --errors bad.csv --post
+    """
+    _import_facts("purchases", file, config, errors, post, accept_doubtful=accept_doubtful, leave_bad=leave_bad)
+
+
+@import_app.command("scada")
+def import_scada(
+    file: FileArgument,
+    config: ConfigOption = None,
+    errors: ErrorsOption = None,
+    post: PostOption = False,
+    accept_doubtful: AcceptOption = False,
+    leave_bad: LeaveOption = False,
+) -> None:
+    """Totals of a SCADA system: usage_point or account_number, from, to (or interval hour, day), volume.
+
+    Example: metergate import scada march.csv --post
+    """
+    _import_facts("scada", file, config, errors, post, accept_doubtful=accept_doubtful, leave_bad=leave_bad)
+
+
+@import_app.command("parents")
+def import_parents(
+    file: FileArgument,
+    config: ConfigOption = None,
+    errors: ErrorsOption = None,
+    post: PostOption = False,
+    accept_doubtful: AcceptOption = False,
+    leave_bad: LeaveOption = False,
+) -> None:
+    """Which usage point's meter supplies which ones: parent, child, from, parent_class, child_class.
+
+    Example: metergate import parents risers.csv --post
+    """
+    _import_facts("parents", file, config, errors, post, accept_doubtful=accept_doubtful, leave_bad=leave_bad)
+
+
+def _import_facts(
+    kind: import_facts.FactKind,
+    file: Path,
+    config: Path | None,
+    errors: Path | None,
+    post: bool,
+    *,
+    accept_doubtful: bool,
+    leave_bad: bool,
+) -> None:
+    with _opened(config) as database:
+        now, actor = SystemClock().now_ms(), console(operator())
+        with _as_settings_error(file):
+            preview = import_facts.preview_facts(database, actor, kind, file, now=now)
+        _show(database, preview.batch, errors)
+        if post:
+            with database.begin() as connection:
+                count = import_facts.post_facts(
+                    connection, actor, preview.batch, now=now, accept_doubtful=accept_doubtful, leave_bad=leave_bad
+                )
+            say(f"posted: {count} rows; to take them back: metergate import reverse {preview.batch}")
+        elif preview.counts.get("bad"):
+            raise typer.Exit(EXIT_FAILED)
+
+
 @import_app.command("post")
 def post_batch(
     batch: Annotated[int, typer.Argument(help="Number of a previewed batch.")],
@@ -115,27 +192,29 @@ def post_batch(
     """
     with _opened(config) as database, database.begin() as connection:
         now, actor = SystemClock().now_ms(), console(operator())
-        readings = imports.batch_row(connection, batch)["kind"] == "readings"
-        work = imports.post_readings if readings else import_exchanges.post_exchanges
+        kinds = {"readings": imports.post_readings, "exchanges": import_exchanges.post_exchanges}
+        work = kinds.get(imports.batch_row(connection, batch)["kind"], import_facts.post_facts)
         count = work(connection, actor, batch, now=now, accept_doubtful=accept_doubtful, leave_bad=leave_bad)
     say(f"posted: {count} rows of batch {batch}")
 
 
 @import_app.command("reverse")
 def reverse_batch(
-    batch: Annotated[int, typer.Argument(help="Number of a posted batch of exchanges.")],
+    batch: Annotated[int, typer.Argument(help="Number of a posted batch; readings are corrected instead.")],
     note: Annotated[str, typer.Option(help="Why.")],
     config: ConfigOption = None,
 ) -> None:
-    """Take a posted batch of exchanges back as a whole; the records stay visible, struck out.
+    """Take a posted batch back as a whole; the records stay visible.
 
     Example: metergate import reverse 17 --note "list of another district"
     """
     with _opened(config) as database:
         now, actor = SystemClock().now_ms(), console(operator())
         with database.begin() as connection:
-            count = import_exchanges.reverse_exchanges(connection, actor, batch, now=now, note=note)
-    say(f"reversed: {count} exchanges of batch {batch}")
+            facts = imports.batch_row(connection, batch)["kind"] in import_facts.COLUMNS
+            take_back = import_facts.reverse_facts if facts else import_exchanges.reverse_exchanges
+            count = take_back(connection, actor, batch, now=now, note=note)
+    say(f"reversed: {count} rows of batch {batch}")
 
 
 @export_app.command("readings-list")
