@@ -122,7 +122,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return f'<c t="b"><v>{int(value)}</v></c>'
     if isinstance(value, int | Decimal):
-        text = format(value, "f")
+        text = str(value) if isinstance(value, int) else format(value, "f")
         if sum(letter.isdigit() for letter in text) <= _DIGITS:
             return f"<c><v>{text}</v></c>"
         value = text
