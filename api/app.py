@@ -50,6 +50,7 @@ from api.routes import (
     order_field,
     order_plans,
     pages,
+    reconciliation,
     screen_alarms,
     screen_meters,
     screens,
@@ -62,6 +63,7 @@ from api.routes import (
     webhooks,
     work_orders,
 )
+from api.screens.trouble import TroublePage
 from api.settings import ApiSettings
 from api.workers import Workers
 from metering.clock import Clock
@@ -150,6 +152,7 @@ def create_app(
         billing_close,
         billing_reports,
         billing_rules,
+        reconciliation,
         watch,
         session,
         users,
@@ -195,6 +198,7 @@ def _add_middleware(app: FastAPI, house: House, recorder: Recorder) -> None:
     app.add_middleware(RequestLimit, limits=settings, metrics=metrics)
     app.add_middleware(HostCheck, names=settings.names, metrics=metrics)
     app.add_middleware(Envelope, metrics=metrics, clock=clock)
+    app.add_middleware(TroublePage)
 
 
 def _add_error_handlers(app: FastAPI) -> None:

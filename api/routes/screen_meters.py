@@ -27,7 +27,7 @@ from registry.roles import Actor
 
 router = APIRouter(include_in_schema=False)
 _ROWS: Final = 100
-_READINGS: Final = 50
+_READINGS: Final = 24
 _HEAT_DAYS: Final = 14
 _DAYS: Final = 400
 _LEAD_S: Final = 3600

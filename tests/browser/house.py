@@ -60,6 +60,15 @@ class Browser:
         """The first element by CSS selector, waited for."""
         return self.until(lambda: (self.all(selector) or [None])[0])
 
+    def click(self, selector: str) -> None:
+        """Click it; found anew when the page renewed itself in between."""
+
+        def clicked() -> bool:
+            self.all(selector)[0].click()
+            return True
+
+        self.until(clicked)
+
     def until(self, look: Callable[[], T], deadline_s: float = 20.0) -> T:
         """Poll until `look` returns something true."""
         end = time.monotonic() + deadline_s
@@ -79,7 +88,7 @@ class Browser:
         self.open("/login")
         self.one("input[name=name]").send_keys(name)
         self.one("input[name=password]").send_keys(PASSWORD)
-        self.one("main form button").click()
+        self.click("main form button")
         self.until(lambda: "/login" not in self.driver.current_url)
 
     def prefer(self, *, language: str, theme: str) -> None:

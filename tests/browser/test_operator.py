@@ -44,7 +44,7 @@ def test_operator_sees_a_new_finding_within_two_seconds_and_acknowledges_it(
     window.until(lambda: len(window.all("tbody tr")) == before + 1)
     assert time.monotonic() - began < 2.0
     number = window.all("tbody tr")[0].get_attribute("id").removeprefix("alarm-")
-    window.one(f"#acknowledge-{number}").click()
+    window.click(f"#acknowledge-{number}")
     window.until(lambda: "acknowledged" in window.one(f"#alarm-{number} .state.ACKED").text)
     assert window.driver.execute_script("return window.kept"), "the page was loaded anew"
     assert window.asked() == {place[0].address}
@@ -66,11 +66,11 @@ def test_shelving_and_commenting_work_from_the_page_of_one_alarm(place: tuple[Se
     window.prefer(language="zh", theme="light")
     window.open("/alarms/1")
     window.one("form[action$='/comment'] input[name=note]").send_keys("已派人 <b>")
-    window.one("#comment").click()
+    window.click("#comment")
     window.until(lambda: "已派人 <b>" in window.one("ol.history").text)
-    window.one("#shelve").click()
+    window.click("#shelve")
     window.until(lambda: window.all(".state.SHLVD"))
-    window.one("#unshelve").click()
+    window.click("#unshelve")
     window.until(lambda: window.all(".state.UNACK"))
 
 

@@ -21,7 +21,12 @@ const show = (id, on, text) => {
 };
 
 // -- what is shown is fetched anew, not more than about once a second, and never while somebody types in it
+let pressed = false; // a button that is replaced between press and release would lose its click
+addEventListener("pointerdown", () => { pressed = true; }, true);
+for (const name of ["pointerup", "pointercancel"]) addEventListener(name, () => { setTimeout(() => { pressed = false; }, 50); }, true);
+
 const busy = () => {
+  if (pressed) return true;
   const live = document.getElementById("live");
   const active = document.activeElement;
   return live && active && live.contains(active) && /^(INPUT|TEXTAREA|SELECT)$/.test(active.tagName);

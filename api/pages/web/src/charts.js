@@ -20,7 +20,7 @@ const base = () => ({
   aria: { enabled: true },
   textStyle: { color: resolved("text"), fontFamily: "inherit" },
   tooltip: { renderMode: "richText", confine: true },
-  grid: { left: 8, right: 12, top: 24, bottom: 8, containLabel: true },
+  grid: { left: 8, right: 12, top: 12, bottom: 8, containLabel: true },
 });
 
 const draw = (id, option) => {
@@ -32,12 +32,12 @@ const draw = (id, option) => {
   chart.setOption({ ...base(), ...option }, true);
 };
 
-const axis = (name) => ({ type: "value", name, nameTextStyle: { align: "left" }, axisLabel: { color: resolved("muted") },
+const axis = () => ({ type: "value", axisLabel: { color: resolved("muted") },
   splitLine: { lineStyle: { color: resolved("line") } } });
 
-const bars = (id, series, unit) => draw(id, {
+const bars = (id, series) => draw(id, {
   xAxis: { type: "category", data: series.map((cell) => cell.at), axisLabel: { color: resolved("muted"), hideOverlap: true } },
-  yAxis: axis(unit),
+  yAxis: axis(),
   dataZoom: series.length > 120 ? [{ type: "inside" }] : [],
   series: [{
     type: "bar",
@@ -67,9 +67,9 @@ const load = async () => {
   const answer = await fetch(place.dataset.source, { headers: { accept: "application/json" } });
   if (!answer.ok) { document.getElementById("charts-missing").hidden = false; return; }
   const data = await answer.json();
-  bars("chart-day", data.days, data.unit);
-  bars("chart-hour", data.hours, data.unit);
-  bars("chart-month", data.months, data.unit);
+  bars("chart-day", data.days);
+  bars("chart-hour", data.hours);
+  bars("chart-month", data.months);
   heat("chart-heat", data.heat, data.unit);
   place.dataset.drawn = "true";
 };
