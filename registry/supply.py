@@ -62,6 +62,14 @@ def links(connection: Connection) -> list[Link]:
     return [Link(r.child_id, r.parent_id, r.from_at, r.parent_class, r.child_class) for r in rows]
 
 
+def links_of(connection: Connection, usage_point: str) -> list[Link]:
+    """Return the links that stand with this usage point at either end, by time."""
+    stands = sa.exists().where(ImportBatch.id == _LINK.c.batch_id, ImportBatch.state == "posted")
+    either = sa.or_(_LINK.c.parent_id == usage_point, _LINK.c.child_id == usage_point)
+    rows = connection.execute(sa.select(_LINK).where(either, stands).order_by(_LINK.c.from_at, _LINK.c.child_id))
+    return [Link(r.child_id, r.parent_id, r.from_at, r.parent_class, r.child_class) for r in rows]
+
+
 def children_between(found: Iterable[Link], start: int, end: int) -> dict[str, list[tuple[Link, int, int]]]:
     """Return parent -> (link, from, to) [ms UTC] of the links that hold somewhere in start <= t < end."""
     by_child: dict[str, list[Link]] = {}

@@ -38,11 +38,42 @@ _COMPARE: Final[Mapping[str, Callable[..., Iterator[list[Compared]]]]] = {
 }
 
 
+def passes(
+    database: Database,
+    store: ReadingStore,
+    settings: BillingSettings,
+    actor: Actor,
+    kind: Kind,
+    period: str,
+    scope: Scope | None = None,
+    *,
+    now: int,
+) -> Iterator[dict[str, int]]:
+    """Compare everything of a kind that is due in a period and keep it; yield verdict -> how many after each block.
+
+    now: [ms UTC]. Raises: ValueError for a period that is none.
+    """
+    period, where = check_period(period), scope or Scope()
+    with database.read() as connection:
+        rules = rules_in_force(connection, settings)
+    counts: Counter[str] = Counter()
+    for block in _COMPARE[kind](database, store, rules, settings.reconciliation, period, where):
+        counts.update(item.result.verdict for item in block)
+        if block:
+            with database.begin() as connection:
+                _keep(connection, kind, period, block, now)
+        yield dict(counts)
+    with database.begin() as connection:
+        said = {"district": where.district, "verdicts": dict(counts)}
+        audit.append(
+            connection, actor, "reconciliation.run", "reconciliation", f"{kind} {period}", at=now, after=said
+        )
+
+
 def reconcile(
     database: Database,
     store: ReadingStore,
-    billing: BillingSettings,
-    settings: ReconcileSettings,
+    settings: BillingSettings,
     actor: Actor,
     kind: Kind,
     period: str,
@@ -50,25 +81,11 @@ def reconcile(
     *,
     now: int,
 ) -> dict[str, int]:
-    """Compare everything of a kind that is due in a period and keep it; return verdict -> how many.
-
-    now: [ms UTC]. Raises: ValueError for a period that is none.
-    """
-    period, where = check_period(period), scope or Scope()
-    with database.read() as connection:
-        rules = rules_in_force(connection, billing)
-    counts: Counter[str] = Counter()
-    for block in _COMPARE[kind](database, store, rules, settings, period, where):
-        counts.update(item.result.verdict for item in block)
-        if block:
-            with database.begin() as connection:
-                _keep(connection, kind, period, block, now)
-    with database.begin() as connection:
-        after = {"period": period, "district": where.district, "verdicts": dict(counts)}
-        audit.append(
-            connection, actor, "reconciliation.run", "reconciliation", f"{kind} {period}", at=now, after=after
-        )
-    return dict(counts)
+    """Do all passes; return verdict -> how many."""
+    counts: dict[str, int] = {}
+    for found in passes(database, store, settings, actor, kind, period, scope, now=now):
+        counts = found
+    return counts
 
 
 def _keep(connection: Connection, kind: Kind, period: str, block: Sequence[Compared], now: int) -> None:
@@ -98,6 +115,7 @@ def results(
     verdict: str = "",
     district: str = "",
     areas: frozenset[str] | None = None,
+    points: Sequence[str] | None = None,
     after: str = "",
     limit: int = 1000,
 ) -> list[Any]:
@@ -108,6 +126,8 @@ def results(
     for column, wanted in ((_TABLE.c.verdict, verdict), (_TABLE.c.district, district)):
         if wanted:
             statement = statement.where(column == wanted)
+    if points is not None:
+        statement = statement.where(_TABLE.c.usage_point_id.in_(points))
     if areas is not None:
         statement = statement.where(_TABLE.c.district.in_(sorted(area for area in areas if area)))
     return list(connection.execute(statement.order_by(_TABLE.c.usage_point_id).limit(limit)).mappings())
@@ -123,6 +143,7 @@ def ask_for_exchanges(
     now: int,
     district: str = "",
     areas: frozenset[str] | None = None,
+    points: Sequence[str] | None = None,
 ) -> list[int]:
     """Open an urgent meter exchange 换表 for each prepaid meter that disagrees and has none; return their numbers.
 
@@ -131,7 +152,14 @@ def ask_for_exchanges(
     audit.lock(connection)
     limit = settings.most_orders
     rows = results(
-        connection, "prepaid", period, verdict=MISMATCH, district=district, areas=areas, limit=limit + 100_000
+        connection,
+        "prepaid",
+        period,
+        verdict=MISMATCH,
+        district=district,
+        areas=areas,
+        points=points,
+        limit=limit + 100_000,
     )
     if len(rows) > limit:
         raise RefusedError(

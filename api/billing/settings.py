@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from api.billing.reconcile_settings import ReconcileSettings
 from api.billing.rules import Rules
 from metering.quantities import to_micro
 from metering.settings import SettingsModel
@@ -80,6 +81,8 @@ class BillingSettings(SettingsModel):
         for text in rates:
             parse_rate(text)
         return rates
+
+    reconciliation: ReconcileSettings = ReconcileSettings()
 
     @field_validator("limits")
     @classmethod

@@ -1,11 +1,11 @@
-"""/api/v1/imports: files of readings and exchanges, looked at first, then posted. Large files: `metergate import`."""
+"""/api/v1/imports: files, looked at first, then posted as a whole. Large files: `metergate import`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path as File
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, Field
@@ -20,17 +20,23 @@ from api.queries import books
 from api.replies import reply
 from api.routes.documented import answers
 from api.schemas_books import ImportRowPage, PostedOut, PostIn, PreviewOut, SendBackIn, UndoIn
-from registry import import_exchanges, imports
+from registry import import_exchanges, import_facts, imports
 from registry.book_changes import BookError
 
 router = APIRouter(prefix="/api/v1/imports", tags=["books"])
 BatchPath = Annotated[int, Path(ge=1, le=2**63 - 1, description="The batch.", examples=[1])]
 
 
+POST: Final[dict[str, Callable[..., int]]] = {
+    "readings": imports.post_readings,
+    "exchanges": import_exchanges.post_exchanges,
+}
+
+
 class ImportQuery(Strict):
     """What the file holds."""
 
-    kind: Literal["readings", "exchanges"]
+    kind: Literal["readings", "exchanges", "purchases", "scada", "parents"]
     name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(clean)] = "upload"
     district: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(clean)] | None = None
 
@@ -60,6 +66,8 @@ async def preview_import(
             file.write_bytes(body)
             if query.kind == "exchanges":
                 seen = import_exchanges.preview_exchanges(house.database, caller, file, now=now, name=query.name)
+            elif query.kind != "readings":
+                seen = import_facts.preview_facts(house.database, caller, query.kind, file, now=now, name=query.name)
             else:
                 seen = imports.preview_readings(
                     house.database, caller, file, now=now, name=query.name, district=query.district
@@ -122,15 +130,14 @@ async def post_import(
     now = house.clock.now_ms()
 
     def work(connection: Connection) -> int:
-        readings = imports.batch_row(connection, batch)["kind"] == "readings"
-        post = imports.post_readings if readings else import_exchanges.post_exchanges
+        post = POST.get(imports.batch_row(connection, batch)["kind"], import_facts.post_facts)
         accepted: dict[str, Any] = body.model_dump()
         return post(connection, caller, batch, now=now, **accepted)
 
     return await _write(request, house, caller, batch, work)
 
 
-@router.post("/{batch}/reverse", summary="Take posted exchanges back", **answers(PostedOut))
+@router.post("/{batch}/reverse", summary="Take a posted batch back", **answers(PostedOut))
 async def reverse_import(
     request: Request,
     house: InHouse,
@@ -139,15 +146,15 @@ async def reverse_import(
     body: UndoIn,
     query: Annotated[Nothing, Query()],
 ) -> Response:
-    """All of them, or none."""
+    """All of it, or nothing; readings are never taken back, they are corrected."""
     now = house.clock.now_ms()
-    return await _write(
-        request,
-        house,
-        caller,
-        batch,
-        lambda c: import_exchanges.reverse_exchanges(c, caller, batch, now=now, note=body.note),
-    )
+
+    def work(connection: Connection) -> int:
+        facts = imports.batch_row(connection, batch)["kind"] in import_facts.COLUMNS
+        take_back = import_facts.reverse_facts if facts else import_exchanges.reverse_exchanges
+        return take_back(connection, caller, batch, now=now, note=body.note)
+
+    return await _write(request, house, caller, batch, work)
 
 
 async def _write(

@@ -172,7 +172,7 @@ def posted(database: Database, table: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def run(database: Database, store: SqliteStore, kind: Kind) -> list[dict[str, Any]]:
-    reconcile(database, store, BILLING, SETTINGS, LI, kind, "2026-03", now=NOW)
+    reconcile(database, store, BILLING, LI, kind, "2026-03", now=NOW)
     with database.read() as connection:
         return [spoken(row) for row in results(connection, kind, "2026-03")]
 
