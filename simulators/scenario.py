@@ -6,6 +6,7 @@ file, line, path, value and what is allowed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -154,7 +155,7 @@ class Scenario(SettingsModel):
         return begin, min(end, self.end_ms)
 
 
-def load_scenario(path: Path, *, profiles: dict[str, str]) -> Scenario:
+def load_scenario(path: Path, *, profiles: Mapping[str, str]) -> Scenario:
     """Read and check a scenario. profiles: what a group's profile may be, with its medium. Raises: SettingsError."""
     scenario = load(path, Scenario)
     lines = locate(read_text(path))
@@ -170,7 +171,7 @@ def load_scenario(path: Path, *, profiles: dict[str, str]) -> Scenario:
 Fault = tuple[tuple[str | int, ...], object, str]
 
 
-def _faults(scenario: Scenario, profiles: dict[str, str]) -> list[Fault]:
+def _faults(scenario: Scenario, profiles: Mapping[str, str]) -> list[Fault]:
     found: list[Fault] = []
     try:
         ZoneInfo(scenario.tz)

@@ -85,7 +85,7 @@ def make_meters(scenario: Scenario, digits: dict[str, int]) -> list[SimMeter]:
 
     Raises: SettingsError for events that contradict each other at one meter.
     """
-    events = _shared_out(scenario)
+    events = share_out(scenario)
     return [
         _make(scenario, group, number, events.get(f"{group.name}-{number:04}", []), digits.get(group.profile, 8))
         for group in scenario.fleet
@@ -93,7 +93,7 @@ def make_meters(scenario: Scenario, digits: dict[str, int]) -> list[SimMeter]:
     ]
 
 
-def _shared_out(scenario: Scenario) -> dict[str, list[tuple[Event, int, int]]]:
+def share_out(scenario: Scenario) -> dict[str, list[tuple[Event, int, int]]]:
     """Give every event of meters to its meters, and refuse what cannot be true at once."""
     found: defaultdict[str, list[tuple[Event, int, int]]] = defaultdict(list)
     problems: list[str] = []

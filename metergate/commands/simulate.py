@@ -17,6 +17,7 @@ from metergate.logs import LogSettings, configure
 from metergate.virtual import VirtualHouse
 from metergate.virtual_report import problems, report, write_truth
 from metergate.virtual_time import VirtualClock, VirtualLoop
+from metergate.workplace import workplace
 from metering.clock import Clock, SystemClock, rfc3339
 from simulators.scenario import Scenario, load_scenario
 
@@ -41,8 +42,8 @@ def simulate(
         changes = {"seed": seed, "days": days}
         story = story.model_copy(update={name: value for name, value in changes.items() if value is not None})
         configure(LogSettings(level="error"), "simulate")
-        house = play(story, folder, watch=watch, real_time=real_time)
-        found = report(house)
+        with workplace(folder) as place:
+            found = report(play(story, place, watch=watch, real_time=real_time))
         emit(json.dumps(found, ensure_ascii=False))
         wrong = problems(found)
         for line in wrong:
