@@ -269,6 +269,11 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("POST", "/api/v1/billing/calorific-values"): RULES,
     ("GET", "/api/v1/billing/read-rates"): BILLS,
     ("GET", "/api/v1/billing/reading-report"): BILLS,
+    ("GET", "/api/v1/billing/reconciliation/links"): BILLS,
+    ("GET", "/api/v1/billing/reconciliation/{kind}"): BILLS,
+    ("POST", "/api/v1/billing/reconciliation/{kind}"): CLERKS,
+    ("GET", "/api/v1/billing/reconciliation/{kind}/{usage_point}/{period}"): BILLS,
+    ("POST", "/api/v1/billing/reconciliation/prepaid/exchanges"): CLERKS,
     # what was refused
     ("GET", "/api/v1/quarantine"): REFUSED_ROWS,
     ("GET", "/api/v1/quarantine/{number}"): REFUSED_ROWS,
