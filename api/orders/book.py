@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,6 +25,15 @@ from registry.roles import Actor
 
 OBJECT: Final = "work_order"
 DEFAULT_TZ: Final = "Asia/Shanghai"
+# made once: putting these together for every order took as long as the database did
+_SPEAKS: Final = sa.insert(cast(sa.Table, WorkOrderFinding.__table__))
+_KEEP: Final = sa.insert(cast(sa.Table, WorkOrderStep.__table__))
+_OPEN: Final = {
+    name: insert(cast(sa.Table, WorkOrder.__table__))
+    .on_conflict_do_nothing(index_elements=["open_key"])
+    .returning(WorkOrder.__table__.c.id)
+    for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
 RESPOND_LEVELS: Final = 0b0011
 """Bits of `WorkOrder.escalated` about the promise to begin; an extension starts those about the end anew."""
 
@@ -132,9 +141,7 @@ def open_or_join(
 
 def _insert(connection: Connection, values: Mapping[str, Any]) -> int | None:
     """Return the new order's number, None when an open one with this key is there."""
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(WorkOrder).values(**values).on_conflict_do_nothing(index_elements=["open_key"])
-    made: int | None = connection.execute(statement.returning(WorkOrder.id)).scalar()
+    made: int | None = connection.execute(_OPEN[connection.dialect.name], dict(values)).scalar()
     return made
 
 
@@ -185,7 +192,7 @@ def _join(
         for item in fresh.values()
     ]
     if rows:
-        connection.execute(sa.insert(WorkOrderFinding), rows)
+        connection.execute(_SPEAKS, rows)
     return list(fresh)
 
 
@@ -359,19 +366,18 @@ def _keep(
     if number is None:
         last = sa.func.coalesce(sa.func.max(WorkOrderStep.number), 0)
         number = connection.execute(sa.select(last).where(WorkOrderStep.order_id == order_id)).scalar_one() + 1
-    connection.execute(
-        sa.insert(WorkOrderStep).values(
-            order_id=order_id,
-            number=number,
-            at=now_ms,
-            actor=actor.name,
-            deed=deed,
-            before=before,
-            after=after,
-            note=note,
-            data=dict(data),
-        )
-    )
+    row = {
+        "order_id": order_id,
+        "number": number,
+        "at": now_ms,
+        "actor": actor.name,
+        "deed": deed,
+        "before": before,
+        "after": after,
+        "note": note,
+        "data": dict(data),
+    }
+    connection.execute(_KEEP, row)
 
 
 def _locked(connection: Connection, order_id: int) -> Row[Any]:

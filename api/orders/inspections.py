@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 from zlib import crc32
 
 import sqlalchemy as sa
@@ -25,6 +25,7 @@ from registry.roles import service
 
 RESIDENTIAL: Final = ("residential", "residential_heating")
 _BATCH: Final = 10_000
+_PLANNED: Final = sa.insert(cast(sa.Table, InspectionPlan.__table__))
 ACTOR: Final = service("orders")
 
 
@@ -61,7 +62,7 @@ def plan_district(connection: Connection, district: str, year: int, *, days: Seq
         for place, day in zip(places, spread(len(places), days), strict=True)
     ]
     for start in range(0, len(rows), _BATCH):
-        connection.execute(sa.insert(InspectionPlan), rows[start : start + _BATCH])
+        connection.execute(_PLANNED, rows[start : start + _BATCH])
     return len(rows)
 
 
