@@ -158,7 +158,7 @@ def read_recording(*paths: Path) -> Recording:
             else:
                 known = {bus.name for bus in found.header.buses}
                 found.header.buses += [bus for bus in line.buses if bus.name not in known]
-                if line.gateway != found.header.gateway:
+                if line.gateway and found.header.gateway not in ("", line.gateway):
                     found.faults.append(f"{name}: a header of gateway {line.gateway!r} in one of another")
     if not headed and not found.frames:
         names = ", ".join(path.name for path in paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.profile import MeterField, Profile
@@ -75,6 +76,19 @@ class BusMeter:
     def set_index(self, micro: int, now_ms: int) -> None:
         """Let the index jump, as after a meter exchange."""
         self._moved = micro - self._curve.index(now_ms)
+
+    def index_at(self, t_ms: int) -> int:
+        """Return the index [10⁻⁶ house units] without its counter's digits."""
+        return self._curve.index(t_ms) + self._moved
+
+    def keeper(self, what: str) -> Callable[[int], None]:
+        """Return what puts the fault back to what it is now (`what` is always the fault here)."""
+        fault, left = self._fault, self._left
+
+        def put_back(now_ms: int) -> None:
+            self._fault, self._left = fault, left
+
+        return put_back
 
     def index(self, now_ms: int) -> int:
         """Return the billed index as its last digit shows it [10⁻⁶ house units], rolled over at its digits."""

@@ -4,6 +4,8 @@
 {"meter": "G-0001", "fault": null}                               and off
 {"meter": "*", "flow": {"kind": "leak", "rate": 0.5}}            every meter
 {"meter": "G-0001", "index": "0"}                                an index that jumps
+{"list": true}                                                   what was changed and is in force, by number
+{"undo": "last"}                                                 take it back; a number, or "all"
 {"stats": true}                                                  connections, meters with a fault or a flow
 {"flush": true}                                                  the answer log is in its file when this answers
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -21,6 +23,7 @@ from metering.clock import Clock
 from metering.quantities import to_micro
 from metering.settings import SettingsModel
 from simulators.farm_settings import FaultSettings, FlagName, FlowSettings
+from simulators.injections import Injections, undo_of
 from simulators.simulated_meter import SimulatedMeter
 
 
@@ -32,6 +35,8 @@ class Order(SettingsModel):
     flow: FlowSettings | None = None
     flags: tuple[FlagName, ...] | None = None
     index: Annotated[str, Field(max_length=30)] | None = None
+    list: bool = False
+    undo: Annotated[int, Field(ge=1)] | Literal["last", "all"] | None = None
     stats: bool = False
     flush: bool = False
 
@@ -49,6 +54,7 @@ class FarmControl:
     ) -> None:
         self._meters = meters
         self._clock = clock
+        self._injections = Injections()
         self._stats = stats
         self._flush = flush
 
@@ -68,6 +74,7 @@ class FarmControl:
         try:
             order = Order.model_validate_json(line)
             changed = self._change(order) if order.meter else 0
+            undone = self._injections.undo(order.undo) if order.undo is not None else None
         except ValidationError as error:
             faults = error.errors()
             return {"ok": False, "error": "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in faults)}
@@ -75,10 +82,14 @@ class FarmControl:
             return {"ok": False, "error": str(error)}
         if order.flush:
             self._flush()
+        if order.list:
+            return {"ok": True, "in_force": self._injections.listed()}
+        if undone is not None:
+            return {"ok": True, "undone": undone}
         if order.stats:
             return {"ok": True, **self._stats()}
         if not changed and not order.flush:
-            return {"ok": False, "error": 'an order names a meter (or "*"), stats or flush'}
+            return {"ok": False, "error": 'an order names a meter (or "*"), list, undo, stats or flush'}
         return {"ok": True, "meters": changed}
 
     def _change(self, order: Order) -> int:
@@ -87,9 +98,11 @@ class FarmControl:
         named = order.model_fields_set
         index = None if order.index is None else to_micro(order.index)
         now_ms = self._clock.now_ms()
-        for meter in meters:
-            if meter is None:
-                raise ValueError(f"there is no meter {order.meter!r}")
+        found = [meter for meter in meters if meter is not None]
+        if len(found) < len(meters):
+            raise ValueError(f"there is no meter {order.meter!r}")
+        undo = undo_of(found, named & {"fault", "flow", "flags"}, index, self._clock)
+        for meter in found:
             if "fault" in named:
                 meter.set_fault(order.fault)
             if "flow" in named:
@@ -98,4 +111,8 @@ class FarmControl:
                 meter.set_flags(order.flags or ())
             if index is not None:
                 meter.set_index(index, now_ms)
+        if touched := named & {"fault", "flow", "flags", "index"}:
+            plain = order.model_dump(mode="json", include={"meter", *touched})
+            names = [meter.settings.meter for meter in found]
+            self._injections.add(now_ms, plain, [(name, what) for name in names for what in touched], undo)
         return len(meters)

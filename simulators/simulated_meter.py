@@ -111,6 +111,25 @@ class SimulatedMeter:
         self.set_flow(self._flow, now_ms)
         self._anchor = micro
 
+    def index_at(self, t_ms: int) -> int:
+        """Return the index [10⁻⁶ house units] without its counter's digits."""
+        return self._index(t_ms)
+
+    def keeper(self, what: str) -> Callable[[int], None]:
+        """Return what puts fault, flow or flags back to what they are now; it is called with the time [ms UTC]."""
+        fault, flow, flags = self._fault, self._flow, self._flags
+
+        def put_back(now_ms: int) -> None:
+            if what == "fault":
+                self._fault = fault
+            elif what == "flow":
+                self.set_flow(flow, now_ms)
+            else:
+                self._flags = flags
+            self._refresh_at = -1
+
+        return put_back
+
     def shown_at(self, t_ms: int) -> int:
         """Return the index [10⁻⁶ house units] that it would have shown at `t_ms`, with its counter's digits."""
         return self._image.show_index(self._index(t_ms))

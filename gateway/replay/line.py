@@ -55,16 +55,14 @@ class ReplayLine:
         """Take in bytes of the master; a request is what the book knows, or what a pause ends."""
         now = self._clock.monotonic()
         if self._heard and now - self._heard_at > _STALE_S:
-            self._heard = b""
+            self._forget()
         self._heard_at = now
         self._heard += data
         if self.book.knows(self._heard):
             request, self._heard = self._heard, b""
             self.play(self.book.take(request))
         elif len(self._heard) > _MOST:
-            self._heard = b""
-        elif self._heard == data:  # a request of its own that was never recorded, or the beginning of one
-            self.book.unknown += 1
+            self._forget()
 
     def play(self, answers: list[Said]) -> None:
         """Say these from now on."""
@@ -77,6 +75,11 @@ class ReplayLine:
         """Say nothing more."""
         for task in tuple(self._tasks):
             task.cancel()
+
+    def _forget(self) -> None:
+        """What was heard is no recorded request: nobody answers."""
+        self._heard = b""
+        self.book.unknown += 1
 
     async def _say(self, said: Said, asked_at: float) -> None:
         begin, sent = asked_at + self._pace.delay_s(said.delay_s), 0
