@@ -63,6 +63,7 @@ class WebhookDelivery(Base):
     """The outbox. id: "msg_…", the receiver's key against doubles. channel: webhook or email.
 
     state: waiting, delivered, dead. target: the address of an e-mail. answer: what came back last.
+    place: among those that were put in at the same moment.
     """
 
     __tablename__ = "webhook_delivery"
@@ -76,6 +77,7 @@ class WebhookDelivery(Base):
     subject: Mapped[str] = mapped_column(sa.String(200), default="")
     payload: Mapped[str] = mapped_column(sa.Text())
     created_at: Mapped[int] = mapped_column(index=True)
+    place: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
     next_at: Mapped[int]
     state: Mapped[str] = mapped_column(sa.String(16))

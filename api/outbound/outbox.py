@@ -67,12 +67,13 @@ def put(connection: Connection, items: Sequence[Put], *, now_ms: int) -> list[st
             "subject": item.subject,
             "payload": item.payload,
             "created_at": now_ms,
+            "place": place,
             "next_at": now_ms,
             "attempts": 0,
             "state": WAITING,
             "answer": "",
         }
-        for item in items
+        for place, item in enumerate(items)
     ]
     upsert(connection, WebhookDelivery, rows, ("id",), replace=False)
     return [str(row["id"]) for row in rows]
@@ -95,7 +96,7 @@ def due(connection: Connection, now_ms: int, *, per_lane: int) -> dict[tuple[str
     for channel, webhook_id in lanes:
         mine = table.webhook_id.is_(None) if webhook_id is None else table.webhook_id == webhook_id
         statement = sa.select(table).where(*ready, table.channel == channel, mine)
-        rows = connection.execute(statement.order_by(table.created_at, table.next_at, table.id).limit(per_lane)).all()
+        rows = connection.execute(statement.order_by(table.created_at, table.place).limit(per_lane)).all()
         found[(channel, webhook_id or 0)] = list(rows)
     return found
 
@@ -172,6 +173,13 @@ def replay_dead(connection: Connection, actor: Actor, webhook_id: int, *, now_ms
     after = {"replayed": done.rowcount}
     audit.append(connection, actor, "webhook_delivery.replay_all", "webhook", webhook_id, at=now_ms, after=after)
     return int(done.rowcount)
+
+
+def unfinished(connection: Connection) -> dict[str, int]:
+    """Return how many deliveries wait and how many are dead."""
+    table = WebhookDelivery
+    wanted = sa.select(table.state, sa.func.count()).where(table.state.in_((WAITING, DEAD))).group_by(table.state)
+    return {WAITING: 0, DEAD: 0, **{state: int(count) for state, count in connection.execute(wanted)}}
 
 
 def sweep(connection: Connection, *, now_ms: int, keep_days: int) -> None:

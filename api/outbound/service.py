@@ -55,6 +55,7 @@ class Outbound:
         self._pool = ThreadPoolExecutor(2, "outbound")
         self._leads = False
         self._silent: list[str] = []
+        self._figures: dict[str | tuple[str, str], float] = {}
         self._beat_at = self._sweep_at = clock.monotonic()
         self._outside: asyncio.Task[None] | None = None
         self.counters = dict.fromkeys(("sent", "failed", "dead", "heartbeats", "heartbeats_failed"), 0)
@@ -116,11 +117,19 @@ class Outbound:
         events, self._silent = watchdog.look(connection, now_ms=now, stale_s=settings.heartbeat_stale_s)
         collect.keep(connection, events, now_ms=now)
         notify.tell(connection, now_ms=now)
+        self._save_figures(connection, now)
+        return True
+
+    def _save_figures(self, connection: Connection, now: int) -> None:
         figures: dict[str | tuple[str, str], float] = {
             f"metergate_outbound_{name}_total": float(count) for name, count in self.counters.items()
         }
-        save_counters(connection, "outbound", figures, now)
-        return True
+        figures |= {
+            f"metergate_outbound_{state}": float(count) for state, count in outbox.unfinished(connection).items()
+        }
+        if figures != self._figures:
+            save_counters(connection, "outbound", figures, now)
+            self._figures = figures
 
     # --- sending ---------------------------------------------------------------------------------------------------
 

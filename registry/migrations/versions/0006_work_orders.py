@@ -135,6 +135,7 @@ def _webhook_delivery() -> None:
         sa.Column("subject", sa.String(200), nullable=False),
         sa.Column("payload", sa.Text(), nullable=False),
         sa.Column("created_at", _big(), nullable=False),
+        sa.Column("place", _big(), nullable=False),
         sa.Column("attempts", _big(), nullable=False),
         sa.Column("next_at", _big(), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
