@@ -20,7 +20,7 @@ const base = () => ({
   aria: { enabled: true },
   textStyle: { color: resolved("text"), fontFamily: "inherit" },
   tooltip: { renderMode: "richText", confine: true },
-  grid: { left: 8, right: 12, top: 12, bottom: 8, containLabel: true },
+  grid: { left: 8, right: 40, top: 12, bottom: 8, containLabel: true },
 });
 
 const draw = (id, option) => {
