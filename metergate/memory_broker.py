@@ -39,6 +39,11 @@ class MemoryBroker:
         """Come back, empty."""
         self.up = True
 
+    def lose(self, client_id: str) -> None:
+        """Break the link of one client, as a cable that is pulled: its last will is published."""
+        for link in [link for link in self._links if link.session.client_id == client_id]:
+            link.lose("link to the broker lost", with_will=True)
+
     def join(self, link: MemoryLink) -> None:
         """Let a link in. Raises: BrokerError while the broker is away."""
         if not self.up:

@@ -40,7 +40,7 @@ def test_three_mistakes_are_answered_at_once(tmp_path: Path) -> None:
     assert [line.removeprefix("✗ ") for line in lines] == [
         'metergate.toml:2: broker.hots = "10.0.0.1": unknown setting; did you mean "host"?',
         'metergate.toml:3: broker.port = "1883": must be a whole number without quotes (allowed: 1 … 65535)',
-        "metergate.toml:6: ingest.flush_s = -5: must be 0.1 or more (allowed: 0.1 … 60)",
+        "metergate.toml:6: ingest.flush_s = -5: must be 0.1 or more (allowed: 0.1 … 3600)",
     ]
 
 
