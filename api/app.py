@@ -124,6 +124,7 @@ def create_app(
     recorder = Recorder(database, clock=clock, workers=desk)
     identifier = Identifier(database, limits=settings, access=access, clock=clock, workers=desk, recorder=recorder)
     house = House(settings, database, store, clock, metrics, workers, access, desk, door, identifier)
+    house.recorder = recorder
     house.command_office, house.alarms = command_office, alarms or house.alarms
     house.orders, house.workshop = orders or house.orders, workshop or house.workshop
     house.outbound = outbound or house.outbound

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from sqlalchemy.engine import Connection
 
 from api.access.identify import Identifier
+from api.access.record import Recorder
 from api.command_office import CommandOffice
 from api.jobs.workshop import Workshop
 from api.metrics import ApiMetrics
@@ -48,6 +49,8 @@ class House:
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
     orders: OrderSettings = field(default_factory=OrderSettings)
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
+    recorder: Recorder | None = None
+    """Who writes refusals into the audit."""
     command_office: CommandOffice | None = None
     """Who signs commands to gateways; None: this API orders nothing."""
     workshop: Workshop = field(default_factory=Workshop)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.work_orders [--points 1000000] [--findings 10000] [--url postgresql+psycopg://…]
 
-Prints one JSON line each: seconds on the clock, CPU time [s] and largest memory [MB] of this process so far. The registry is made new in a
-temporary folder (SQLite, on its disk, every commit synchronous) unless --url names an empty database.
+Prints one JSON line each: seconds on the clock, CPU time [s] and largest memory [MB] of this process so far. The
+registry is made new in a temporary folder (SQLite, on its disk, every commit synchronous) unless --url names an empty
+database.
 """
 
 from __future__ import annotations

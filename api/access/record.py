@@ -34,8 +34,12 @@ class Recorder:
         self._each = Buckets(per_s=1 / _PER_CALLER_S, burst=_PER_CALLER, clock=clock)
         self._all = Buckets(per_s=_ALTOGETHER_PER_S, burst=_ALTOGETHER, clock=clock, most=1)
 
-    async def refused(self, sort: str, scope: Scope, keys: Sequence[str] = (), *, actor: Actor | None = None) -> None:
-        """Record one refusal. sort: key-in-address, bad-key, role, read-only. keys: public parts only.
+    async def refused(
+        self, sort: str, scope: Scope, keys: Sequence[str] = (), *, actor: Actor | None = None, note: str = ""
+    ) -> None:
+        """Record one refusal. sort: key-in-address, bad-key, role, read-only, or what a work order does not allow.
+
+        keys: public parts only. note: the reason in words.
 
         Never fails: whoever is refused is refused whether or not it can be written down.
         """
@@ -49,7 +53,9 @@ class Recorder:
             with self._database.begin() as connection:
                 after = {"reason": sort, "keys": list(keys)} if keys else {"reason": sort}
                 at = self._clock.now_ms()
-                audit.append(connection, who, "access.refused", "route", place, at=at, after=after)
+                audit.append(
+                    connection, who, "access.refused", "route", place, at=at, after=after, note=shown(note, most=500)
+                )
 
         try:
             await self._workers.run(inside)

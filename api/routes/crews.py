@@ -85,7 +85,7 @@ async def put_team(
         )  # fmt: skip
         return [crew for crew in _crews(connection, caller, now) if crew.id == name]
 
-    return reply(request, CrewsOut(items=await do(house, work)), cached=False)
+    return reply(request, CrewsOut(items=await do(request, house, caller, work)), cached=False)
 
 
 @router.get("/absences", summary="Absences 缺勤", **answers(AbsencesOut))
@@ -138,7 +138,7 @@ async def add_absence(
         row = connection.execute(sa.select(Absence).where(Absence.id == number)).one()
         return AbsenceMade(**_absence(row).model_dump(), moved=moved, stranded=left)
 
-    made = reply(request, await do(house, work), cached=False)
+    made = reply(request, await do(request, house, caller, work), cached=False)
     made.status_code = 201
     return made
 
@@ -159,4 +159,4 @@ async def end_absence(
         changed = connection.execute(sa.select(Absence).where(Absence.id == absence)).one()
         return AbsencesOut(items=[_absence(changed)], stranded=[])
 
-    return reply(request, await do(house, work), cached=False)
+    return reply(request, await do(request, house, caller, work), cached=False)

@@ -52,9 +52,9 @@ async def file_order_receipt(
     said = f"{number}\n{body.model_dump_json()}"
 
     def work(connection: Connection) -> None:
-        work_orders.order_of(connection, caller, number)
         if done_before(connection, caller, key, said) is not None:
             return
+        work_orders.order_of(connection, caller, number)
         filing = _filing(connection, caller, number, body)
         own = teams.own_of(connection, caller)
         file_receipt(
@@ -62,7 +62,7 @@ async def file_order_receipt(
         )
         keep_key(connection, caller, key, said, number, now)
 
-    await do(house, work)
+    await do(request, house, caller, work)
     if caller.has(*work_orders.DESK):
         return await answer(request, house, caller, number, status=201)
     return await answer(request, house, _as_filed(caller), number, status=201)
@@ -116,7 +116,7 @@ async def add_order_photo(
         made = add_photo(connection, caller, number, query.visit or max(present, 1), data, now_ms=now)
         return next(photo for photo in work_orders.photos(connection, number) if photo.id == made)
 
-    made = reply(request, await do(house, work), cached=False)
+    made = reply(request, await do(request, house, caller, work), cached=False)
     made.status_code = 201
     return made
 

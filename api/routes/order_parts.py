@@ -43,8 +43,8 @@ _STATUS: Final = {
 }
 
 
-async def do(house: House, work: Callable[[Connection], T]) -> T:
-    """Write, and say in problems what is refused; nothing is changed then."""
+async def do(request: Request, house: House, caller: Actor, work: Callable[[Connection], T]) -> T:
+    """Write, and say in problems what is refused; nothing is changed then but the audit, which keeps the refusal."""
     try:
         return await house.write(work)
     except StaleError as error:
@@ -52,6 +52,8 @@ async def do(house: House, work: Callable[[Connection], T]) -> T:
         raise ProblemError(412, "changed-meanwhile", detail, headers={"etag": f'"v{error.version}"'}) from error
     except StepError as error:
         status, sort = _STATUS[error.sort]
+        if house.recorder is not None:
+            await house.recorder.refused(sort, request.scope, actor=caller, note=str(error))
         raise ProblemError(status, sort, str(error)) from error
     except UnknownOrderError as error:
         raise ProblemError(404, "not-found", str(error)) from error

@@ -113,7 +113,7 @@ async def answer_follow_up(
         ).one()
         return _call(row)
 
-    return reply(request, await do(house, work), cached=False)
+    return reply(request, await do(request, house, caller, work), cached=False)
 
 
 @router.get("/inspection-plans/{year}", summary="Safety inspections 安检 of a year", **answers(PlanOut))
@@ -150,7 +150,7 @@ async def plan_inspections(
         )
         return _plan(connection, caller, body.year)
 
-    made = reply(request, await do(house, work), cached=False)
+    made = reply(request, await do(request, house, caller, work), cached=False)
     made.status_code = 201
     return made
 

@@ -173,7 +173,7 @@ async def open_work_order(
         keep_key(connection, caller, key, said, made.order_id, now)
         return made.order_id, made.new
 
-    number, new = await do(house, work)
+    number, new = await do(request, house, caller, work)
     return await answer(request, house, caller, number, status=201 if new else 200)
 
 
@@ -198,7 +198,7 @@ async def _step(
             calendar=house.orders.calendar(),
         )  # fmt: skip
 
-    await do(house, work)
+    await do(request, house, caller, work)
     return await answer(request, house, caller, number)
 
 
@@ -234,7 +234,7 @@ async def dispatch_order(
         work_orders.order_of(connection, caller, number)
         teams.dispatch(connection, caller, number, body.assignee, now_ms=now, version=version, note=body.note)
 
-    await do(house, work)
+    await do(request, house, caller, work)
     return await answer(request, house, caller, number)
 
 
@@ -303,7 +303,7 @@ async def set_external_id(
             columns = {"external_id": body.external_id}
             tell(connection, caller, order, "external_id", now_ms=now, data=columns, columns=columns)
 
-    await do(house, work)
+    await do(request, house, caller, work)
     return await answer(request, house, caller, number)
 
 
@@ -311,13 +311,16 @@ async def set_external_id(
     "/by-external-id/{external_id}/status", summary="An outside system tells a status", **answers(OrderDetail)
 )
 async def tell_status(
-    request: Request, house: InHouse, caller: InCaller, external_id: ExternalPath, body: StatusIn, query: NoQuery
-) -> Response:
-    """The steps that lead there are taken; the same status twice changes nothing."""
-    now = house.clock.now_ms()
+    request: Request, house: InHouse, caller: InCaller, external_id: ExternalPath, body: StatusIn, query: NoQuery,
+    key: KeyHeader = None,
+) -> Response:  # fmt: skip
+    """The steps that lead there are taken; the same status twice changes nothing, nor does a key that was used."""
+    now, said = house.clock.now_ms(), f"{external_id}\n{body.model_dump_json()}"
 
     def work(connection: Connection) -> int:
         order = work_orders.by_external(connection, caller, clean(external_id))
+        if done_before(connection, caller, key, said) is not None:
+            return int(order.id)
         inbound.take(
             connection,
             caller,
@@ -326,6 +329,7 @@ async def tell_status(
             now_ms=now,
             calendar=house.orders.calendar(),
         )
+        keep_key(connection, caller, key, said, order.id, now)
         return int(order.id)
 
-    return await answer(request, house, caller, await do(house, work))
+    return await answer(request, house, caller, await do(request, house, caller, work))
