@@ -191,7 +191,11 @@ class City:
     def look(self) -> bool:
         """Take what ingest stored since the last look, judge, and record; True when there was something."""
         assert self._now is not None
-        here, now_ms = self._now, self._clock.now_ms()
+        now_ms = self._clock.now_ms()
+        if self.evaluated_ms and now_ms - self.evaluated_ms > watch.TRUST_MS:
+            self._load(self._now.watch.judged_s, self._log)  # what it missed stands in the log no more
+            self.counters["loads_total"] += 1
+        here = self._now
         with self._database.read() as connection:
             lines = watch.changes_since(connection, self._log, self._seen)
         rows = here.feed.touched(lines)

@@ -24,8 +24,10 @@ from registry.models_watch import Touched, WatchFinding, WatchPart
 
 LIVE_MS: Final = 600_000
 """Readings younger than this share one line of the log; older ones get a line of their own, with their own range."""
-KEEP_MS: Final = 3_600_000
-"""How long the log is kept. A follower that was away for longer reads everything anew, as at each of its starts."""
+KEEP_MS: Final = 4_200_000
+"""How long the log is kept by the clock of ingest's host."""
+TRUST_MS: Final = 3_600_000
+"""A follower that did not look for longer by its own clock reads everything anew, as at each of its starts."""
 
 _PART: sa.Table = WatchPart.__table__  # type: ignore[assignment]  # SQLAlchemy calls it a FromClause
 _FINDING: sa.Table = WatchFinding.__table__  # type: ignore[assignment]  # as above

@@ -52,6 +52,12 @@ def chosen(days: int) -> tuple[MeterTable, Readings]:
     return table.part(numbers), rows
 
 
+def ten_days() -> tuple[MeterTable, Readings]:
+    """Ten days in which a meter changes its unit and another shows one bad value."""
+    table, rows = chosen(17)
+    return table, rows.take(rows.received >= rows.received[-1] - 10 * 86_400)
+
+
 def expected(table: MeterTable, rows: Readings) -> list[Line]:
     """What `metergate detect --quick` finds in the same rows as files."""
     engine = run(table, rows, load_thresholds(), quick=True)
@@ -93,7 +99,7 @@ def site_of(folder: Path, table: MeterTable, rows: Readings) -> Site:
 
 
 def test_rows_that_arrive_one_by_one_give_the_findings_of_the_files(tmp_path: Path) -> None:
-    table, rows = chosen(23)
+    table, rows = ten_days()
     site = site_of(tmp_path, table, rows)
     city = site.city()
     for second in np.unique(rows.received).tolist():
@@ -102,6 +108,20 @@ def test_rows_that_arrive_one_by_one_give_the_findings_of_the_files(tmp_path: Pa
     lines = found(site)
     assert lines == expected(table, rows)
     assert {kind for _, kind, *_ in lines} >= {"unit_error", "spike"}
+    site.close()
+
+
+def test_a_service_that_stood_still_for_hours_misses_nothing(tmp_path: Path) -> None:
+    table, rows = chosen(12)
+    site = site_of(tmp_path, table, rows)
+    city = site.city()
+    for number, second in enumerate(np.unique(rows.received).tolist()):
+        arrive(site, table, rows, second)
+        if number % 24 == 0:  # ingest forgets after an hour whom it has told
+            city.look()
+    city.look()
+    assert found(site) == expected(table, rows)
+    assert {kind for _, kind, *_ in found(site)} >= {"unit_error"}
     site.close()
 
 
@@ -143,7 +163,7 @@ def _die(patch: pytest.MonkeyPatch, how: str) -> None:
 def test_killed_at_random_points_no_finding_comes_twice_and_none_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, rows = chosen(23)
+    table, rows = ten_days()
     site = site_of(tmp_path, table, rows)
     _killed_at_random(site, table, rows, seed=1, kills=8, patch=monkeypatch)
     site.city()
