@@ -85,7 +85,7 @@ async def run_api(
     server = _Server(_config(app, settings, metrics), clock, secured)
     with listener, contextlib.nullcontext() if stop else _signals(ending):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        watching = asyncio.create_task(_stop_when(ending, server))
+        watching = asyncio.create_task(_stop_when(ending, server, app))
         sending = asyncio.create_task(_dispatch(command_office, database, clock))
         following = asyncio.create_task(follow(secured, clock)) if secured else watching
         try:
@@ -230,8 +230,9 @@ async def _until_started(server: _Server, serving: asyncio.Task[None], clock: Cl
         await clock.sleep(0.01)
 
 
-async def _stop_when(ending: asyncio.Event, server: _Server) -> None:
+async def _stop_when(ending: asyncio.Event, server: _Server, app: FastAPI) -> None:
     await ending.wait()
+    app.state.house.hub.close()  # open pages are told, instead of being cut off
     server.should_exit = True
 
 
