@@ -71,7 +71,8 @@ def test_each_meter_counts_for_the_way_its_index_came(database: Database, store:
 
 def test_the_report_sets_the_rate_against_the_target_and_rounds_down(database: Database, store: SqliteStore) -> None:
     seven(database, store)
-    groups, total = {}, rates.new_sum()
+    groups: dict[report.Group, rates.Sum] = {}
+    total = rates.new_sum()
     for page in rates.visits(database, store, SETTINGS, "2026-03", None):
         for visit in page:
             groups.setdefault(rates.group_of(visit, "class"), rates.new_sum()).add(visit)
@@ -84,9 +85,9 @@ def test_the_report_sets_the_rate_against_the_target_and_rounds_down(database: D
     assert (line.accuracy, line.missing_why) == ("100.00", {"meter_silent": 1})
     csv = report.report_csv(made).decode().splitlines()
     assert csv[1].startswith("2026-03,residential,gas,7,6,0,1,85.71,98,no,")
-    page = report.report_html(made)
-    assert "<td>85.71</td><td>98</td><td>no</td>" in page
-    assert "<script" not in page
+    html = report.report_html(made)
+    assert "<td>85.71</td><td>98</td><td>no</td>" in html
+    assert "<script" not in html
 
 
 def test_nothing_due_has_no_rate_and_a_target_is_met_to_the_last_meter() -> None:
