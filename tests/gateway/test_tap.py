@@ -23,7 +23,10 @@ from metering.clock import SystemClock
 from metering.errors import SettingsError
 from metering.recording import Note, Recording, read_recording
 from simulators.bus_farm import BusFarm
+from tests.brokers import mosquitto
+from tests.brokers import running as broker_running
 from tests.gateway.drivers.buses import farm_of, plan_of, running, until
+from tests.gateway.drivers.field import Kept, plan, running_driver, sender
 
 METERS: list[dict[str, Any]] = [
     {"meter": "W-1", "profile": "water-cjt188", "address": "00000805000001"},
@@ -212,3 +215,25 @@ def test_pieces_of_a_uart_become_one_frame_and_a_pause_parts_them() -> None:
     assert pieces.settle(2.04) == []
     assert [frame.hex for frame in pieces.settle(2.06)] == ["01"]
     assert pieces.flush() == []
+
+
+def test_messages_of_the_field_broker_are_recorded_with_their_topic(tmp_path: Path) -> None:
+    async def scenario(port: int) -> None:
+        meters = plan(("P-1", "p1", "json-meter-no-clock"))
+        async with sender(port) as session, running_driver(tmp_path / "m", meters, port, Kept()) as driver:
+            settings = TapSettings(folder=tmp_path, on=True)
+            tap = Tap(settings, "gw-t", clock=SystemClock(), buses=lambda: (), pushed=lambda: driver)
+            work = asyncio.ensure_future(tap.run())
+            await until(lambda: driver.tap is not None)
+            await session.publish("pulse/p1/state", b'{"total_m3": 7}')
+            await until(lambda: tap.counters["tap_lines"] > 0)
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            assert driver.tap is None
+
+    with broker_running(mosquitto(tmp_path / "broker")) as broker:
+        asyncio.run(scenario(broker.port))
+    found = _read(tmp_path)
+    (frame,) = found.frames
+    assert (frame.topic, frame.data, frame.dir, frame.retain) == ("pulse/p1/state", b'{"total_m3": 7}', "rx", False)
+    assert [(bus.name, bus.kind) for bus in found.header.buses] == [("mqtt", "mqtt")]

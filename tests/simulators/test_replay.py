@@ -28,7 +28,7 @@ METERS: list[dict[str, Any]] = [
 ]
 FAULTS: list[dict[str, Any]] = [
     {"kind": "cut", "keep": 15, "share": 0.3},
-    {"kind": "wrong_address", "share": 0.3},
+    {"kind": "flip", "share": 0.4},
     {"kind": "noise", "size": 8, "share": 0.3},
 ]
 Story = dict[str, list[Any]]
@@ -37,7 +37,7 @@ Story = dict[str, list[Any]]
 def _plan(path: str, meters: list[dict[str, Any]], kind: str) -> Plan:
     host, _, port = path.rpartition(":")
     place = {"device": path} if kind == "serial" else {"host": host, "port": int(port)}
-    bus = {"name": "b", "kind": kind, "timeout_s": 0.25, "baud": 57_600, **place}
+    bus = {"name": "b", "kind": kind, "timeout_s": 0.6, "baud": 57_600, **place}
     return plan_of(bus, meters=[{**each, "bus": "b", "interval_s": 0.1} for each in meters])
 
 

@@ -18,14 +18,19 @@ from typer.testing import CliRunner, Result
 from gateway.tap import TapOrder
 from metergate.__main__ import build
 from metergate.commands.record import _listen
+from metergate.commands.replay import _hand_on
+from metergate.settings import Settings
 from metering.clock import SystemClock
 from metering.messages import topic
 from metering.mqtt import BrokerSettings, MqttSession
+from metering.reading import Reading
 from metering.recording import Frame, Header, encode_line, read_recording
 from simulators.comparing import compare
+from simulators.replay_rows import read_rows, renamed
 from tests.brokers import embedded
 from tests.brokers import running as broker_running
 from tests.cases.test_cases import CASES
+from tests.gateway.office import Office
 
 ROOT = Path(__file__).resolve().parents[3]
 CASE = CASES[0]
@@ -90,7 +95,11 @@ def test_a_recording_is_served_recorded_again_and_decodes_to_the_same_values(tmp
     with program(*serve) as (_, said):
         host, _, port = said["buses"]["b"].rpartition(":")
         text = (CLEAN / "plan.toml").read_text().replace('kind = "serial"', 'kind = "serial-tcp"')
-        text = text.replace('device = "recorded"', f'host = "{host}"\nport = {port}').replace("= 10", "= 0.2")
+        text = (
+            text.replace('device = "recorded"', f'host = "{host}"\nport = {port}')
+            .replace("= 10", "= 0.2")
+            .replace("timeout_s = 0.5", "timeout_s = 5")
+        )
         plan = tmp_path / "plan.toml"
         plan.write_text(text)
         result = call("record", "poll", "--plan", plan, "--out", tmp_path / "rec", "--seconds", "2.5")
@@ -173,6 +182,26 @@ def test_stored_readings_become_rows_of_another_gateway_in_an_outbox_of_its_own(
     taken = call("replay", "stored", "--gateway", "gw-other", *words)
     assert taken.exit_code == 1
     assert "gw-replay" in taken.stderr
+
+
+def test_stored_readings_are_sent_until_ingest_has_them(tmp_path: Path) -> None:
+    """The other side acknowledges as ingest does; every value arrives under another id."""
+    rows, _ = read_rows(CASE / "expected" / "readings.jsonl", "volume")
+
+    async def scenario(port: int) -> Office:
+        office = Office(tmp_path, port, "gw-replay")
+        hearing = asyncio.ensure_future(office.run())
+        settings = Settings(broker=BrokerSettings(port=port))
+        named = list(renamed(rows, prefix="replay-"))
+        assert await _hand_on(settings, "gw-replay", tmp_path / "o" / "outbox.db", named, 0.0, send=True)
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+        return office
+
+    with broker_running(embedded(tmp_path / "broker")) as broker:
+        office = asyncio.run(scenario(broker.port))
+    came = {(row.meter, row.read_at): row.values for row in office.rows if isinstance(row, Reading)}
+    assert came == {(f"replay-{row.meter}", row.read_at): row.values for row in rows}
 
 
 def test_a_simulation_is_changed_listed_and_put_back(tmp_path: Path) -> None:
