@@ -22,7 +22,7 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "readings": ("meter", "meter_id", "read_at", "ts"),
     "events": ("meter", "at", "kind", "cause"),
     "findings": ("meter_id", "meter", "usage_point", "kind", "rule", "started_at"),
-    "orders": ("usage_point", "usage_point_id", "meter", "type", "kind", "opened_at"),
+    "orders": ("place", "usage_point", "usage_point_id", "meter", "type", "kind", "opened_at"),
     "totals": ("usage_point", "usage_point_id", "meter", "period", "line"),
     "counts": ("bus", "meter", "kind"),
 }

@@ -14,7 +14,7 @@ import msgspec
 
 from metering.clock import Clock, parse_rfc3339
 from metering.errors import SettingsError
-from metering.quantities import Quantity, to_micro
+from metering.quantities import UNITS, Quantity, to_micro
 from metering.reading import Reading, Row
 
 _BATCH: Final = 500
@@ -75,12 +75,13 @@ async def send_rows(
 
 def _reading(line: dict[str, Any], quantity: Quantity) -> Reading:
     at = line.get("read_at") or line["ts"]
-    values = line.get("values") or {quantity: line["index"]}
+    flat = {name: line[name] for name in UNITS if line.get(name) not in (None, "")}
+    values = line.get("values") or flat or {quantity: line["index"]}
     facts = {
         "type": "reading", "meter": line.get("meter") or line["meter_id"], "read_at": parse_rfc3339(str(at)),
         "values": {name: to_micro(str(value)) for name, value in values.items()},
         "quality": line.get("quality") or "valid", "reason": line.get("reason") or "",
-        "flags": int(line.get("flags") or 0) if "values" in line else 0,
+        "flags": line["flags"] if isinstance(line.get("flags"), int) else 0,
     }  # fmt: skip
     return msgspec.convert(facts, Reading)
 

@@ -35,6 +35,15 @@ def test_the_readings_of_a_run_come_back_as_they_were(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "readings.jsonl", "volume") == ([row], [])
 
 
+def test_the_readings_of_a_simulated_house_are_understood_too(tmp_path: Path) -> None:
+    path = tmp_path / "readings.jsonl"
+    path.write_text(
+        '{"flags": 4, "meter": "M1", "quality": "valid", "read_at": "2026-03-01T00:00:00.000Z", "reason": "", '
+        '"received_at": "2026-03-01T00:00:02.000Z", "volume": "12.5"}\n'
+    )
+    assert read_rows(path, "volume") == ([Reading("M1", T0, {"volume": 12_500_000}, flags=4)], [])
+
+
 def test_a_file_without_one_reading_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.csv"
     path.write_text("a,b\n1,2\n")
