@@ -27,7 +27,7 @@ from registry.ledger import save_counters
 from registry.models_outbound import Webhook
 
 T = TypeVar("T")
-_PER_LANE: Final = 20
+_PER_LANE: Final = 100
 _SWEEP_S: Final = 3600.0
 _LOG: Final = structlog.get_logger("outbound")
 
