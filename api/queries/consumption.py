@@ -71,7 +71,7 @@ def closings(
         table.c.day <= last.isoformat(),
         moment_seen(areas, table.c.meter, table.c.read_at),
     )
-    return {date.fromisoformat(row.day): (row.read_at, row.index) for row in connection.execute(statement)}
+    return {date.fromisoformat(day): (read_at, index) for day, read_at, index in connection.execute(statement)}
 
 
 def daily(known: Mapping[date, tuple[int, int]], first: date, last: date, limits: StepLimits) -> list[Cell]:

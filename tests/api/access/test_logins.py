@@ -95,7 +95,7 @@ def test_a_person_logs_in_by_the_page_changes_the_one_time_password_and_logs_out
         assert (short.status_code, "at least 10 characters" in short.text) == (422, True)
         assert (await browser.post("/password", data=new)).status_code == 303
         home = await browser.get("/")
-        assert (home.status_code, "W-0001" in home.text, "wang" in home.text) == (200, True, True)
+        assert (home.status_code, ">south</a>" in home.text, "wang" in home.text) == (200, True, True)
         left = await browser.post("/logout", data={"csrf_token": field(home, "csrf_token")})
         assert (left.status_code, left.headers["location"]) == (303, "/login")
         assert (await browser.get("/api/v1/meters")).status_code == 401
