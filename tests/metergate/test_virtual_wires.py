@@ -23,11 +23,20 @@ def pair() -> Iterator[tuple[Wires, socket.socket, socket.socket]]:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         wires.listen(server.getsockname())
         client = stack.enter_context(wires.counted(socket.create_connection(server.getsockname())))
-        assert busy(wires), "a connection that the server has not taken up is in flight"
-        assert "not accepted" in wires.words()
         accepted = stack.enter_context(wires.counted(server.accept()[0]))
-        assert not busy(wires)
         yield wires, client, accepted
+
+
+def test_a_connection_is_in_flight_until_its_server_took_it_up() -> None:
+    wires = Wires()
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        wires.listen(server.getsockname())
+        stack.enter_context(wires.counted(socket.create_connection(server.getsockname())))
+        assert busy(wires)
+        assert "not accepted" in wires.words()
+        stack.enter_context(wires.counted(server.accept()[0]))
+        assert not busy(wires)
 
 
 def test_bytes_are_under_way_until_the_last_one_is_read(pair: tuple[Wires, socket.socket, socket.socket]) -> None:
