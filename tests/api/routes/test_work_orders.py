@@ -20,6 +20,7 @@ from api.orders.service import Orders
 from api.orders.settings import OrderSettings
 from api.orders.words import OrderType, Priority
 from api.routes.work_orders import PriorityWord, StateWord, TypeWord
+from metering.errors import StoreError
 from registry import audit, findings
 from registry.audit_check import verify
 from registry.models_access import AuditRecord
@@ -582,6 +583,33 @@ def test_a_city_wide_power_cut_is_one_order_per_cause(world: World) -> None:
     )
     assert done.opened == 22  # with the leak at UP-1
     assert clerk(world).turn().opened == 0
+
+
+def test_the_order_for_a_gateway_says_what_it_cannot_show(world: World) -> None:
+    clerk(world).turn()
+    (order,) = world.get(f"{BASE}?place=gateway:gw-2").json()["items"]
+    evidence = world.get(f"{BASE}/{order['id']}").json()["evidence"]
+    assert (order["usage_point"], evidence["series"], evidence["readings"]) == (None, None, [])
+    assert "readings: this order is about no single meter" in evidence["missing"]
+    assert evidence["findings"][0]["rule"] == "outage_gateway"
+
+
+def test_a_store_that_is_away_leaves_the_rest_of_the_evidence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise StoreError("away")
+
+    monkeypatch.setattr(world.store, "at_or_before", away)
+    answer = world.get(f"{BASE}/1")
+    assert answer.status_code == 200
+    evidence = answer.json()["evidence"]
+    assert evidence["missing"][1] == "readings: the store cannot be read now (away)"
+    assert (evidence["meter"]["serial"], len(evidence["series"]["days"])) == ("SN100%", 2)
+
+
+def test_earlier_orders_at_the_place_are_shown(world: World) -> None:
+    made = post(world, BASE, CALL).json()["id"]
+    earlier = world.get(f"{BASE}/{made}").json()["evidence"]["earlier"]
+    assert [(order["id"], order["type"]) for order in earlier] == [(1, "meter_test")]
 
 
 def test_every_step_is_audited_with_who_did_it(world: World) -> None:
