@@ -22,7 +22,7 @@ def fill(connection: Connection, now: int) -> None:
         scope={"class": "residential"}, values={"zero_use.min_days": 10}, reason="holidays", now_ms=now,
     )  # fmt: skip
     book.submit(
-        connection, somebody, "thresholds.backtest", {"change": 1}, title="back-test", now_ms=now,
-        settings=JobSettings(),
+        connection, somebody, "thresholds.backtest", {"change": 1, "t0": now - 86_400_000, "t1": now},
+        title="back-test", now_ms=now, settings=JobSettings(),
     )  # fmt: skip
     shifts.begin(connection, somebody, desk="control-room", now_ms=now)

@@ -36,9 +36,9 @@ DEADLINE_S = 60.0
 class Room:
     """A registry, and a runner over it whenever `working` is entered."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, url: str = "", **settings: Any) -> None:
         self.settings = JobSettings(folder=folder / "jobs", poll_s=0.05, **settings)
-        self.url = f"sqlite:///{folder / 'registry.db'}"
+        self.url = url or f"sqlite:///{folder / 'registry.db'}"
         self.database = Database(self.url)
         self.database.upgrade()
         self.store = partial(SqliteStore, folder / "none.db", mode="read")
@@ -219,7 +219,9 @@ def test_results_expire_and_their_files_go(tmp_path: Path) -> None:
     room.database.close()
 
 
-def test_two_runners_never_do_the_same_job(room: Room) -> None:
+@pytest.mark.parametrize("where", ["sqlite", "postgresql"])
+def test_two_runners_never_do_the_same_job(request: pytest.FixtureRequest, tmp_path: Path, where: str) -> None:
+    room = Room(tmp_path, "" if where == "sqlite" else request.getfixturevalue("postgres_url"))
     numbers = [room.submit("count", WANG, lines=2) for _ in range(3)]
 
     async def scenario() -> None:
@@ -233,6 +235,7 @@ def test_two_runners_never_do_the_same_job(room: Room) -> None:
     room.work(scenario)
     assert [room.row(number)["state"] for number in numbers] == ["done"] * 3
     assert room.audited().count("job.done") == 3
+    room.database.close()
 
 
 def test_one_caller_cannot_fill_the_queue_and_sees_only_his_own(tmp_path: Path) -> None:
