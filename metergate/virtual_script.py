@@ -61,7 +61,8 @@ class Script:
 
     def _note(self, event: Event, begin: int, end: int, meters: tuple[str, ...]) -> None:
         on, off = self._deeds(event, meters)
-        if on is None:
+        last = self._house.scenario.end_ms
+        if on is None or begin >= last:
             return
 
         async def first() -> None:
@@ -69,7 +70,7 @@ class Script:
             await on()
 
         heapq.heappush(self._agenda, (begin, next(self._order), first))
-        if off is not None and end < self._house.scenario.end_ms:
+        if off is not None and (end < last or event.kind in HOUSE_KINDS):  # what waits is to arrive at the end
             heapq.heappush(self._agenda, (end, next(self._order), off))
 
     def _deeds(self, event: Event, meters: tuple[str, ...]) -> tuple[Deed | None, Deed | None]:

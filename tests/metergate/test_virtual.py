@@ -136,6 +136,13 @@ def test_nothing_is_lost_while_broker_gateway_ingest_and_rules_are_away(tmp_path
     assert 360 - 4 * 6 <= found["stored"]["readings"] <= 360 - 4 * 4
 
 
+def test_a_run_that_ends_in_an_outage_still_brings_home_what_waits(tmp_path: Path) -> None:
+    _, found = run(STREET + OUTAGES, tmp_path / "run", days=0.25)
+    assert problems(found) == []
+    assert found["stored"]["readings"] == found["stored"]["answers"] == 60
+    assert found["to"] == "2026-02-18T22:00:00.000Z"
+
+
 def test_a_folder_that_holds_something_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(MetergateError, match="holds something already"):
