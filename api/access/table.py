@@ -269,10 +269,10 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("POST", "/api/v1/billing/calorific-values"): RULES,
     ("GET", "/api/v1/billing/read-rates"): BILLS,
     ("GET", "/api/v1/billing/reading-report"): BILLS,
-    ("GET", "/api/v1/billing/reconciliation/links"): BILLS,
+    ("GET", "/api/v1/billing/reconciliation/links/{usage_point}"): BILLS,
     ("GET", "/api/v1/billing/reconciliation/{kind}"): BILLS,
     ("POST", "/api/v1/billing/reconciliation/{kind}"): CLERKS,
-    ("GET", "/api/v1/billing/reconciliation/{kind}/{usage_point}/{period}"): BILLS,
+    ("GET", "/api/v1/billing/reconciliation/{kind}/usage-points/{usage_point}/{period}"): BILLS,
     ("POST", "/api/v1/billing/reconciliation/prepaid/exchanges"): CLERKS,
     # what was refused
     ("GET", "/api/v1/quarantine"): REFUSED_ROWS,

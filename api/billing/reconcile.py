@@ -133,6 +133,12 @@ def results(
     return list(connection.execute(statement.order_by(_TABLE.c.usage_point_id).limit(limit)).mappings())
 
 
+def last_period(connection: Connection, kind: Kind) -> str:
+    """Return the last period of which anything of a kind is kept, "" for none."""
+    newest = sa.select(sa.func.max(_TABLE.c.period)).where(_TABLE.c.kind == kind)
+    return connection.execute(newest).scalar() or ""
+
+
 def ask_for_exchanges(
     connection: Connection,
     actor: Actor,

@@ -8,16 +8,17 @@ from typing import Annotated, Any, Final, Literal
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Path, Query, Request
+from pydantic import AfterValidator, Field
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from api import formats, paging
 from api.access.caller import InCaller
-from api.billing.desk import InBilling, PeriodPath, PointPath
-from api.billing.reconcile import ask_for_exchanges, passes, results, spoken
+from api.billing.desk import InBilling, PeriodPath
+from api.billing.reconcile import ask_for_exchanges, last_period, passes, results, spoken
 from api.billing.reconcile_words import Kind, Scope
 from api.house import House, InHouse
-from api.parameters import Nothing, PageQuery, Strict, Word, clean
+from api.parameters import Nothing, PageQuery, Word, clean
 from api.problems import ProblemError, invalid, not_found
 from api.queries.books import require_point
 from api.replies import reply
@@ -39,6 +40,11 @@ from registry.roles import Actor
 
 router = APIRouter(prefix="/api/v1/billing/reconciliation", tags=["billing"])
 KindPath = Annotated[Kind, Path(description="What is compared.", examples=["prepaid"])]
+PointPath = Annotated[
+    str,
+    AfterValidator(clean),
+    Path(min_length=1, max_length=64, description="A usage point.", examples=["UP-1"]),
+]
 VerdictWord = Literal["agrees", "waiting", "mismatch", "shown", "look", "loss", "gain", "not_knowable"]
 _COLUMNS: Final = (
     *("usage_point", "period", "district", "verdict", "cause", "difference", "from", "to", "work_order"),
@@ -49,27 +55,21 @@ _COLUMNS: Final = (
 class ComparedQuery(PageQuery):
     """Filters; several must all hold."""
 
-    period: Period
+    period: Annotated[Period, Field(description="The last one that was compared when left out.")] | None = None
     verdict: VerdictWord | None = None
     district: Word | None = None
     format: formats.FormatParameter = None
 
 
-class LinksQuery(Strict):
-    """Whose links."""
-
-    usage_point: Word
-
-
-@router.get("/links", summary="Supply links of a usage point", **answers(SupplyLinkPage))
+@router.get("/links/{usage_point}", summary="Supply links of a usage point", **answers(SupplyLinkPage))
 async def supply_links(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[LinksQuery, Query()]
+    request: Request, house: InHouse, caller: InCaller, usage_point: PointPath, query: Annotated[Nothing, Query()]
 ) -> Response:
     """As parent and as child."""
 
     def work(connection: Connection) -> SupplyLinkPage:
-        require_point(connection, caller, query.usage_point)
-        found = [link for link in supply.links_of(connection, query.usage_point) if _seen(connection, caller, link)]
+        require_point(connection, caller, usage_point)
+        found = [link for link in supply.links_of(connection, usage_point) if _seen(connection, caller, link)]
         return SupplyLinkPage(items=[_link_out(link) for link in found])
 
     return reply(request, await house.read(work))
@@ -133,7 +133,9 @@ async def list_compared(
     if {"cursor", "limit"} & query.model_fields_set:
         raise invalid("format", form, "a stream holds everything and takes neither cursor nor limit")
     writer = formats.Form(form, lambda: b"" if form == "ndjson" else formats.csv_lines([_COLUMNS]), bytes)
-    return await formats.stream(house, _pages(house, caller, kind, query, form), writer, f"{kind}-{query.period}")
+    return await formats.stream(
+        house, _pages(house, caller, kind, query, form), writer, f"{kind}-{query.period or 'last'}"
+    )
 
 
 def _page(connection: Connection, caller: Actor, kind: Kind, query: ComparedQuery, after: str) -> ComparedPage:
@@ -148,7 +150,7 @@ def _rows(
     return results(
         connection,
         kind,
-        query.period,
+        query.period or last_period(connection, kind),
         verdict=query.verdict or "",
         district=query.district or "",
         areas=caller.areas,
@@ -196,7 +198,7 @@ async def run_compare(
     return reply(request, RunOut(kind=kind, period=body.period, verdicts=counts), cached=False)
 
 
-@router.get("/{kind}/{usage_point}/{period}", summary="One comparison", **answers(ComparedOut))
+@router.get("/{kind}/usage-points/{usage_point}/{period}", summary="One comparison", **answers(ComparedOut))
 async def one_compared(
     request: Request,
     house: InHouse,
@@ -207,7 +209,6 @@ async def one_compared(
     query: Annotated[Nothing, Query()],
 ) -> Response:
     """With every number behind it."""
-    clean(usage_point)
 
     def work(connection: Connection) -> ComparedOut:
         require_point(connection, caller, usage_point)

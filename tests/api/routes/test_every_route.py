@@ -38,6 +38,7 @@ NOT_THERE = {
     "/api/v1/imports/{batch}/rows",
     "/api/v1/office-readings/{number}",
     "/api/v1/jobs/{number}/result",
+    "/api/v1/billing/reconciliation/{kind}/usage-points/{usage_point}/{period}",
 }
 """Addresses of objects that the world of these tests does not have."""
 

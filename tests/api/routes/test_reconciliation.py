@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from ingest.store_sqlite import SqliteStore
 from metering.reading import Reading
 from registry import ledger
+from registry.models import UsagePoint
 from registry.models_access import AuditRecord
 from registry.models_work_orders import WorkOrder
 from registry.roles import Role
@@ -75,7 +76,7 @@ def test_from_a_file_of_purchases_to_an_urgent_exchange(world: World) -> None:
         asked = world.request("POST", f"{ADDRESS}/prepaid/exchanges", json={"period": "2026-02"})
         assert asked.status_code == 200, asked.text
     assert asked.json()["work_orders"] == []
-    one = world.get(f"{ADDRESS}/prepaid/UP-2/2026-02").json()
+    one = world.get(f"{ADDRESS}/prepaid/usage-points/UP-2/2026-02").json()
     with world.database.read() as connection:
         (order,) = connection.execute(sa.select(WorkOrder).where(WorkOrder.type == "meter_exchange")).all()
         deeds = set(connection.execute(sa.select(AuditRecord.action)).scalars())
@@ -91,6 +92,7 @@ def test_the_list_as_pages_and_as_streams(world: World) -> None:
     world.request("POST", f"{ADDRESS}/prepaid", json={"period": "2026-02"})
     lines = world.get(f"{ADDRESS}/prepaid?period=2026-02&format=ndjson").text.splitlines()
     assert [json.loads(line)["cause"] for line in lines] == ["no_purchases"]
+    assert world.get(f"{ADDRESS}/prepaid?format=ndjson").text.splitlines() == lines
     table = world.get(f"{ADDRESS}/prepaid?period=2026-02&format=csv").text.splitlines()
     assert table[0].startswith("usage_point,period,district,verdict,cause,difference")
     assert table[1].startswith("UP-2,2026-02,south,not_knowable,no_purchases,,")
@@ -102,8 +104,8 @@ def test_another_area_sees_and_runs_nothing_here(world: World) -> None:
     world.request("POST", f"{ADDRESS}/prepaid", json={"period": "2026-02"})
     north = make_key(world.database, Role.BILLING, areas=frozenset({"north"}))
     assert ask(world, north, "GET", f"{ADDRESS}/prepaid?period=2026-02").json()["items"] == []
-    assert ask(world, north, "GET", f"{ADDRESS}/prepaid/UP-2/2026-02").status_code == 404
-    assert ask(world, north, "GET", f"{ADDRESS}/links?usage_point=UP-2").status_code == 404
+    assert ask(world, north, "GET", f"{ADDRESS}/prepaid/usage-points/UP-2/2026-02").status_code == 404
+    assert ask(world, north, "GET", f"{ADDRESS}/links/UP-2").status_code == 404
     body = {"period": "2026-02", "district": "south"}
     assert ask(world, north, "POST", f"{ADDRESS}/prepaid", json=body).status_code == 403
     own = ask(world, north, "POST", f"{ADDRESS}/prepaid", json={"period": "2026-02"})
@@ -114,16 +116,28 @@ def test_links_are_shown_from_both_ends(world: World) -> None:
     batch = bring(world, "parent,child,from,parent_class\nUP-1,UP-2,2026-01-01,1\n", "parents")
     rows = world.get(f"/api/v1/imports/{batch}/rows").json()["items"]
     assert [row["detail"] for row in rows] == ["gas does not supply water"]
+    with world.database.begin() as connection:
+        connection.execute(sa.insert(UsagePoint).values(id="UP-9", medium="gas", district="north", tz="UTC"))
+    batch = bring(world, "parent,child,from,parent_class\nUP-1,UP-9,2026-01-01,1\n", "parents")
+    assert world.request("POST", f"/api/v1/imports/{batch}/post", json={}).status_code == 200
+    link = {
+        "parent": "UP-1",
+        "child": "UP-9",
+        "from": "2026-01-01T00:00:00.000Z",
+        "parent_class": "1",
+        "child_class": "",
+    }
+    for end in ("UP-1", "UP-9"):
+        assert world.get(f"{ADDRESS}/links/{end}").json() == {"items": [link]}
 
 
 @pytest.mark.parametrize(
     ("method", "address", "body", "status"),
     [
-        ("GET", "/prepaid", None, 422),  # no period
         ("GET", "/prepaid?period=2026-13", None, 422),
         ("GET", "/metering?period=2026-02", None, 422),
         ("GET", "/prepaid?period=2026-02&format=csv&limit=3", None, 422),
-        ("GET", "/prepaid/UP-1/2026-02", None, 404),
+        ("GET", "/prepaid/usage-points/UP-1/2026-02", None, 404),
         ("POST", "/scada", {"period": "2026-2"}, 422),
         ("POST", "/scada", {"period": "2026-02", "more": 1}, 422),
     ],
