@@ -235,3 +235,21 @@ def test_each_of_their_commands_has_an_example(words: tuple[str, ...]) -> None:
 
 def test_a_run_compared_with_itself_is_the_same() -> None:
     assert compare(CASE / "expected", CASE / "expected").same
+
+
+def test_the_office_orders_a_tap_signed_and_audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ordered on the command line it waits for the API service to send it; `tests/gateway` shows what it does."""
+    monkeypatch.setenv("METERGATE__REGISTRY__URL", f"sqlite:///{tmp_path / 'registry.db'}")
+    monkeypatch.setenv("METERGATE__COMMANDS__SIGNING_KEY", str(tmp_path / "office.key"))
+    meters = tmp_path / "meters.csv"
+    head = "meter_id,medium,gateway,bus,host,port,address,profile,interval_s"
+    meters.write_text(f"{head}\nW-1,gas,gw-1,b,127.0.0.1,5020,1,fuxin-corrector,60\n")
+    app = build(["command", "import"])
+    assert CliRunner().invoke(app, ["import", "meters", str(meters)]).exit_code == 0
+    result = CliRunner().invoke(app, ["command", "tap", "gw-1", "--bus", "b", "--seconds", "60", "--to", "both"])
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert (said["gateway"], said["name"], said["state"]) == ("gw-1", "tap", "waiting")
+    unknown = CliRunner().invoke(app, ["command", "tap", "gw-9"])
+    assert unknown.exit_code == 1
+    assert 'no gateway "gw-9"' in unknown.stderr
