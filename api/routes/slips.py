@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query
@@ -23,6 +23,15 @@ from registry.roles import Actor
 
 router = APIRouter(prefix="/api/v1/work-orders", tags=["work orders"])
 _TYPES = {"html": "text/html; charset=utf-8", "pdf": "application/pdf"}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Slips for print.",
+        "content": {
+            "text/html": {"schema": {"type": "string"}},
+            "application/pdf": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """The page's one style sheet stands in it, so that it can be saved; nothing else runs or loads."""
 
@@ -38,7 +47,7 @@ class SlipsQuery(Strict):
     format: Literal["html", "pdf"] = "html"
 
 
-@router.get("/slips", summary="Print dispatch slips 派工单", response_class=Response)
+@router.get("/slips", summary="Print dispatch slips 派工单", response_class=Response, responses=_ANSWERS)
 async def print_slips(house: InHouse, caller: InCaller, query: Annotated[SlipsQuery, Query()]) -> Response:
     """Orders on their way, by district and worker; a worker gets his own and those of his teams."""
     day = _day(query.date, house.clock.now_ms())

@@ -38,6 +38,9 @@ NOT_THERE = {
     "/api/v1/imports/{batch}/rows",
     "/api/v1/office-readings/{number}",
     "/api/v1/jobs/{number}/result",
+    "/api/v1/webhooks/{number}",
+    "/api/v1/webhook-deliveries/{delivery}",
+    "/api/v1/notification-rules/{number}",
     "/api/v1/billing/reconciliation/{kind}/usage-points/{usage_point}/{period}",
 }
 """Addresses of objects that the world of these tests does not have."""
