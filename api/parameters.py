@@ -75,6 +75,11 @@ MeterPath = Annotated[
     Path(min_length=1, max_length=64, description="The meter's id.", examples=["G-0001"]),
     AfterValidator(clean),
 ]
+PointPath = Annotated[
+    str,
+    Path(min_length=1, max_length=64, description="A usage point.", examples=["UP-1"]),
+    AfterValidator(clean),
+]
 GatewayPath = Annotated[
     str,
     Path(min_length=1, max_length=48, description="The gateway's id.", examples=["gw-1"]),

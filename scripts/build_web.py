@@ -18,7 +18,9 @@ WEB = Path(__file__).resolve().parent.parent / "api" / "pages" / "web"
 
 def main() -> int:
     os.chdir(WEB)
-    done = npm(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], return_completed_process=True)
+    done = npm(
+        ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], return_completed_process=True
+    )
     if done.returncode:
         print("build_web: npm could not fetch the packages of package-lock.json", file=sys.stderr)
         return int(done.returncode)

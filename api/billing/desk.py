@@ -22,7 +22,6 @@ from registry.refusals import RefusedError
 from registry.roles import Actor
 
 T = TypeVar("T")
-PointPath = Annotated[str, Path(min_length=1, max_length=64, description="A usage point.", examples=["UP-1"])]
 PeriodPath = Annotated[str, Path(pattern=PERIOD_PATTERN, description="Month in which it ends.", examples=["2026-02"])]
 NumberPath = Annotated[int, Path(ge=1, le=2**63 - 1, examples=[1])]
 KeyHeader = Annotated[

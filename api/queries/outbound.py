@@ -40,7 +40,7 @@ def webhook(connection: Connection, actor: Actor, number: int) -> WebhookOut:
 
 def _webhook(connection: Connection, row: Row[Any]) -> WebhookOut:
     states = sa.select(WebhookDelivery.state, sa.func.count()).where(WebhookDelivery.webhook_id == row.id)
-    counts = {state: count for state, count in connection.execute(states.group_by(WebhookDelivery.state))}
+    counts = {found[0]: found[1] for found in connection.execute(states.group_by(WebhookDelivery.state))}
     return WebhookOut(
         id=row.id,
         name=row.name,

@@ -19,7 +19,6 @@ from api.billing.desk import (
     InBilling,
     KeyHeader,
     PeriodPath,
-    PointPath,
     check_version,
     once,
     scope_of,
@@ -32,7 +31,7 @@ from api.billing.load import Scope
 from api.billing.spoken import total_out
 from api.billing.why import counts, why
 from api.house import House, InHouse
-from api.parameters import Nothing, PageQuery, Word, clean
+from api.parameters import Nothing, PageQuery, PointPath, Word
 from api.preconditions import IfMatch, wanted_version, with_etag
 from api.problems import ProblemError, invalid
 from api.queries import billing, books
@@ -131,7 +130,6 @@ async def one_total(
     request: Request, house: InHouse, caller: InCaller, usage_point: PointPath, period: PeriodPath, query: NoQuery
 ) -> Response:
     """With what was decided and what changed since it was closed. Its ETag goes into If-Match."""
-    clean(usage_point)
     found = await house.read(lambda c: billing.one_total(c, caller, usage_point, period))
     return with_etag(reply(request, found, cached=False), found.total.version)
 
@@ -149,7 +147,6 @@ async def refresh_total(
     query: NoQuery,
 ) -> Response:
     """From what is stored now. A closed total stays as it is."""
-    clean(usage_point)
     now, tally = house.clock.now_ms(), Tally()
     await house.read(lambda c: books.require_point(c, caller, usage_point))
     changed = await house.workers.run(
@@ -174,7 +171,6 @@ async def decide_total(
     key: KeyHeader = None,
 ) -> Response:
     """The word counts for the total as it stands: when data change it, it is looked at again."""
-    clean(usage_point)
     wanted, now = wanted_version(if_match), house.clock.now_ms()
 
     def work(connection: Connection) -> TotalOut:
@@ -202,7 +198,6 @@ async def enter_reading(
     query: NoQuery,
 ) -> Response:
     """It is safe with this answer and on its way to the store; then compute the total again. Twice is one."""
-    clean(usage_point)
     now = house.clock.now_ms()
 
     def work(connection: Connection) -> int:
@@ -247,7 +242,6 @@ async def why_short(
     request: Request, house: InHouse, caller: InCaller, usage_point: PointPath, period: PeriodPath, query: NoQuery
 ) -> Response:
     """Of every expected reading: received, late, quarantined, waiting or missing, with the cause and the times."""
-    clean(usage_point)
     now = house.clock.now_ms()
 
     def work(connection: Connection) -> WhyOut:

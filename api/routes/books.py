@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api.access.caller import InCaller
 from api.house import House, InHouse
-from api.parameters import MeterPath, Nothing, PageQuery, clean
+from api.parameters import MeterPath, Nothing, PageQuery, PointPath
 from api.problems import ProblemError
 from api.queries import books
 from api.replies import reply
@@ -35,7 +35,6 @@ from registry.book_changes import BookError
 
 router = APIRouter(prefix="/api/v1", tags=["books"])
 
-PointPath = Annotated[str, Path(min_length=1, max_length=64, description="A usage point.", examples=["UP-1"])]
 NumberPath = Annotated[int, Path(ge=1, le=2**63 - 1, examples=[1])]
 NoQuery = Annotated[Nothing, Query()]
 
@@ -50,8 +49,6 @@ async def _record(house: House, work: Callable[[Connection], int]) -> int:
 
 async def _entry(request: Request, house: House, caller: InCaller, point: str,
                  work: Callable[[Connection], int]) -> Response:  # fmt: skip
-    clean(point)
-
     def inside(connection: Connection) -> int:
         books.require_point(connection, caller, point)
         return work(connection)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Path, Query, Request
+from pydantic import AfterValidator
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
@@ -26,7 +27,11 @@ from registry.roles import Actor
 
 router = APIRouter(prefix="/api/v1", tags=["work orders"])
 NoQuery = Annotated[Nothing, Query()]
-TeamPath = Annotated[str, Path(min_length=1, max_length=64, description="The team's name.", examples=["crew-1"])]
+TeamPath = Annotated[
+    str,
+    Path(min_length=1, max_length=64, description="The team's name.", examples=["crew-1"]),
+    AfterValidator(clean),
+]
 AbsencePath = Annotated[int, Path(ge=1, le=2**63 - 1, description="The absence's id.", examples=[1])]
 
 
@@ -71,7 +76,7 @@ async def put_team(
     request: Request, house: InHouse, caller: InCaller, team: TeamPath, body: TeamIn, query: NoQuery
 ) -> Response:
     """Its members are users; who is disabled keeps his orders until they are reassigned."""
-    name, now = clean(team), house.clock.now_ms()
+    name, now = team, house.clock.now_ms()
     if caller.areas is not None and not (body.districts and set(body.districts) <= caller.areas):
         raise ProblemError(403, "not-yours-to-do", "name only districts of your own areas, and at least one")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
@@ -18,7 +18,7 @@ from api.billing.desk import InBilling, PeriodPath
 from api.billing.reconcile import ask_for_exchanges, last_period, passes, results, spoken
 from api.billing.reconcile_words import Kind, Scope
 from api.house import House, InHouse
-from api.parameters import Nothing, PageQuery, Word, clean
+from api.parameters import Nothing, PageQuery, PointPath, Word
 from api.problems import ProblemError, invalid, not_found
 from api.queries.books import require_point
 from api.replies import reply
@@ -40,11 +40,6 @@ from registry.roles import Actor
 
 router = APIRouter(prefix="/api/v1/billing/reconciliation", tags=["billing"])
 KindPath = Annotated[Kind, Path(description="What is compared.", examples=["prepaid"])]
-PointPath = Annotated[
-    str,
-    AfterValidator(clean),
-    Path(min_length=1, max_length=64, description="A usage point.", examples=["UP-1"]),
-]
 VerdictWord = Literal["agrees", "waiting", "mismatch", "shown", "look", "loss", "gain", "not_knowable"]
 _COLUMNS: Final = (
     *("usage_point", "period", "district", "verdict", "cause", "difference", "from", "to", "work_order"),

@@ -48,7 +48,9 @@ NoQuery = Annotated[Nothing, Query()]
 PlaceName = Annotated[str, Field(min_length=1, max_length=96), AfterValidator(clean)]
 ExternalName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(clean)]
 ExternalPath = Annotated[
-    str, Path(min_length=1, max_length=128, description="The outside system's number.", examples=["SR-1001"])
+    str,
+    Path(min_length=1, max_length=128, description="The outside system's number.", examples=["SR-1001"]),
+    AfterValidator(clean),
 ]
 StateWord = Literal["proposed", "accepted", "dispatched", "arrived", "finished", "declined", "voided"]
 TypeWord = Literal[
@@ -318,7 +320,7 @@ async def tell_status(
     now, said = house.clock.now_ms(), f"{external_id}\n{body.model_dump_json()}"
 
     def work(connection: Connection) -> int:
-        order = work_orders.by_external(connection, caller, clean(external_id))
+        order = work_orders.by_external(connection, caller, external_id)
         if done_before(connection, caller, key, said) is not None:
             return int(order.id)
         inbound.take(

@@ -105,8 +105,18 @@ def close(
             _show_open(database, period, scope, now)
         else:
             actor = console(getpass.getuser())
-            confirmed = {"missing": missing, "doubtful": doubtful, "now": now}
-            done = close_period(database, store, settings.billing, actor, period, scope, note=note, **confirmed)
+            done = close_period(
+                database,
+                store,
+                settings.billing,
+                actor,
+                period,
+                scope,
+                missing=missing,
+                doubtful=doubtful,
+                now=now,
+                note=note,
+            )
             emit(json.dumps({**done, "closed_at": rfc3339(done["closed_at"])}, ensure_ascii=False))
             say(f"{period} is closed: {done['totals']} totals, hash {done['hash']}")
 

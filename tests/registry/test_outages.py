@@ -25,9 +25,7 @@ def test_an_outage_lasts_from_the_last_sign_of_life_to_the_next_birth(database: 
         database,
         StatusRow("gw-1", online=True, state_at=MINUTE),
         StatusRow("gw-1", health_at=5 * MINUTE, health={}),
-        StatusRow(
-            "gw-1", online=False, state_at=MINUTE
-        ),  # a will carries the time of its making
+        StatusRow("gw-1", online=False, state_at=MINUTE),  # a will carries the time of its making
         StatusRow("gw-1", online=False, state_at=MINUTE),
         StatusRow("gw-1", online=True, state_at=9 * MINUTE),
     )
