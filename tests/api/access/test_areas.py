@@ -122,12 +122,14 @@ def test_quarantine(world: World, north: Get) -> None:
             assert_unseen(north(f"/api/v1/quarantine/{numbers[foreign]}{raw}"), north(f"/api/v1/quarantine/999{raw}"))
 
 
-def test_the_home_page_and_readiness_speak_of_the_area_alone(world: World, north: Get) -> None:
-    page = north("/").text
-    assert "W-0001" not in page
-    assert "gw-9" not in page
-    assert "(1 of 2 meters within" in page
-    assert "W-0001" in world.get("/").text
+def test_the_pages_speak_of_the_area_alone(world: World, north: Get) -> None:
+    assert "小时内 2 块应抄，1 块实抄" in north("/").text
+    for page in ("/", "/meters", "/field", "/alarms"):
+        assert "W-0001" not in north(page).text
+        assert "gw-9" not in north(page).text
+    assert "W-0001" in world.get("/meters").text
+    assert "gw-9" in world.get("/field").text
+    assert_unseen(north("/meters/W-0001"), north("/meters/X-9999"))
 
 
 def test_somebody_of_nowhere_sees_nothing(world: World) -> None:
