@@ -9,10 +9,8 @@ from pydantic import AfterValidator, Field
 from api.parameters import clean
 from api.schemas import Answer, At, NextCursor
 from api.schemas_access import Body
+from api.schemas_billing import Period
 
-Period = Annotated[
-    str, Field(pattern=r"^[0-9]{4}-(0[1-9]|1[0-2])$", description="Month in which it ends.", examples=["2026-03"])
-]
 District = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(clean)]
 
 

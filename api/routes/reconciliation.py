@@ -23,11 +23,11 @@ from api.problems import ProblemError, invalid, not_found
 from api.queries.books import require_point
 from api.replies import reply
 from api.routes.documented import answers
+from api.schemas_billing import Period
 from api.schemas_reconcile import (
     ComparedOut,
     ComparedPage,
     ExchangesOut,
-    Period,
     ReconcileIn,
     RunOut,
     SupplyLinkOut,
