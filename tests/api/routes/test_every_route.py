@@ -17,7 +17,7 @@ from metering.clock import ManualClock
 from metering.reading import Reading
 from registry.database import Database
 from tests.api.access.test_every_role import PLACES as OBJECTS
-from tests.api.world import World
+from tests.api.world import World, make_world
 
 
 def _document() -> dict[str, Any]:
@@ -44,6 +44,15 @@ NOT_THERE = {
     "/api/v1/billing/reconciliation/{kind}/usage-points/{usage_point}/{period}",
 }
 """Addresses of objects that the world of these tests does not have."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One for all: nothing here changes anything."""
+    made = make_world(tmp_path_factory.mktemp("every"))
+    yield made
+    made.close()
+
 
 NASTY = [
     "' OR '1'='1",
