@@ -13,6 +13,7 @@ somebody spoilt.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -30,6 +31,7 @@ from registry.database import Database
 
 _log = structlog.get_logger("audit")
 _TAIL_BYTES: Final = 64 * 1024
+_LAST_S: Final = 1.0
 
 
 class Log(Protocol):
@@ -125,10 +127,17 @@ def _settle(path: Path) -> None:
 
 
 async def keep_anchored(database: Database, path: Path, clock: Clock, interval_s: float, *, log: Log = _log) -> None:
-    """Anchor now and every `interval_s`, for ever; a registry or disk that is away is logged and tried again."""
-    while True:
-        try:
-            await asyncio.to_thread(anchor, database, path, log, clock.now_ms())
-        except (RegistryError, SQLAlchemyError, OSError) as error:
-            log.error("audit_not_anchored", anchors=str(path), error=str(error))
-        await clock.sleep(interval_s)
+    """Anchor now, every `interval_s` until cancelled, and once more at the end, so that no tail stays open.
+
+    A registry or disk that is away is logged and tried again; the end waits for them 1 s and no longer.
+    """
+    try:
+        while True:
+            try:
+                await asyncio.to_thread(anchor, database, path, log, clock.now_ms())
+            except (RegistryError, SQLAlchemyError, OSError) as error:
+                log.error("audit_not_anchored", anchors=str(path), error=str(error))
+            await clock.sleep(interval_s)
+    finally:
+        with contextlib.suppress(TimeoutError, RegistryError, SQLAlchemyError, OSError):
+            await clock.timeout(asyncio.to_thread(anchor, database, path, log, clock.now_ms()), _LAST_S)

@@ -68,5 +68,5 @@ class AuditSettings(SettingsModel):
         description="File that the API appends the audit's newest number and hash to; keep a copy on another host.",
     )
     anchor_interval_s: float = Field(
-        300.0, gt=0, le=86400, description="Time between two anchors [s]; nothing is written when nothing changed."
+        60.0, gt=0, le=86400, description="Time between two anchors [s]; nothing is written when nothing changed."
     )

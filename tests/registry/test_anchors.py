@@ -380,9 +380,11 @@ async def _anchoring(database: Database, folder: Path) -> None:
         write(database, 1)
         await _until(clock, lambda: len(path.read_bytes().splitlines()) == 2, 300)
     finally:
+        write(database, 1)
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     numbers = [json.loads(line)["number"] for line in path.read_bytes().splitlines()]
-    assert numbers == [1, 2]
+    assert numbers == [1, 2, 3]  # the last one at the end
 
 
 async def _until(clock: ManualClock, condition: Any, step_s: float) -> None:
