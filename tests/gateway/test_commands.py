@@ -156,7 +156,7 @@ def test_what_is_not_sound_does_nothing_and_is_recorded(tmp_path: Path, broker: 
             office.command("set-clock", args, issued_at=now - 90_000, deadline=now - 1000),
             office.command("set-clock", args, issued_at=now + 86_400_000, deadline=now + 86_460_000),
         )
-        unknown = office.command("tap", {"bus": "b"})
+        unknown = office.command("dance", {"bus": "b"})
         badly = office.command("set-clock", {"meters": ["W-1"], "utc_offset_s": "8"})
         for payload in (
             sound,
