@@ -140,6 +140,7 @@ def test_a_damaged_outbox_is_moved_aside_and_its_rows_are_saved(tmp_path: Path, 
         assert place.events("outbox_damaged"), "an event says so"
 
 
+@pytest.mark.timeout(400)
 def test_the_demo_ends_cleanly_on_ctrl_c_and_a_second_one_runs_beside_it(tmp_path: Path) -> None:
     logs = [tmp_path / "one.log", tmp_path / "two.log"]
     demos = [_demo(tmp_path / "demo", log) for log in logs]
