@@ -32,6 +32,7 @@ from simulators.farm_settings import FarmSettings, MeterSettings, PortSettings
 
 GATEWAY: Final = "gw-demo"
 _PER_PORT: Final = 16
+_FIRST_INNER_PORT: Final = 20_000
 _KEY_MS: Final = 30 * 86_400_000
 _CLAIMS: Final[list[IO[str]]] = []
 
@@ -332,12 +333,8 @@ def _is_free(port: int) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return ports of loopback that are free now, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Return free ports of loopback, all claimed, below those that the system hands out to outgoing connections."""
+    ports: list[int] = []
+    for _ in range(count):
+        ports.append(first_free_port(ports[-1] + 1 if ports else _FIRST_INNER_PORT))
+    return ports
