@@ -20,7 +20,7 @@ from metergate.files import write_whole
 from metergate.operators import operator
 from metergate.running import ConfigOption, registry
 from metergate.settings import load_settings
-from metering.clock import SystemClock
+from metering.clock import SystemClock, rfc3339
 from metering.errors import SettingsError
 from registry import credentials
 from registry.books import polled_meters
@@ -93,14 +93,15 @@ def retire(
 
 @broker_app.command("list")
 def list_users(config: ConfigOption = None) -> None:
-    """Print every user as a JSON line: user, owner, created_at and retired_at [ms UTC].
+    """Print every user as a JSON line: user, owner, created_at and retired_at (null while good).
 
     Example: metergate broker list
     """
     with errors_as_words(), _books(config) as (connection, _, _at):
         for login in credentials.everyone(connection):
-            facts = {"user": login.user, "owner": login.owner, "created_at": login.created_at}
-            emit(json.dumps({**facts, "retired_at": login.retired_at}))
+            facts = {"user": login.user, "owner": login.owner, "created_at": rfc3339(login.created_at)}
+            retired = None if login.retired_at is None else rfc3339(login.retired_at)
+            emit(json.dumps({**facts, "retired_at": retired}))
 
 
 @broker_app.command("adopt")
