@@ -1,4 +1,8 @@
-"""All texts of the pages, in two catalogues (api/pages/texts/*.toml); no text stands in a template."""
+"""All texts of the pages, in two catalogues; no text stands in a template.
+
+A catalogue is `api/pages/texts/{language}.toml` and, for the pages that came with a part of their own, the files of
+`api/pages/texts/{language}/`; a table may stand in one file only.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,13 @@ FOLDER: Final = Path(__file__).parent.parent / "pages" / "texts"
 
 @cache
 def catalogue(language: str) -> Mapping[str, str]:
-    """Return texts by key ("alarms.title")."""
-    tables = tomllib.loads((FOLDER / f"{language}.toml").read_text("utf-8"))
+    """Return texts by key ("alarms.title"). Raises: ValueError for a table that two files have."""
+    tables: dict[str, dict[str, str]] = {}
+    for file in (FOLDER / f"{language}.toml", *sorted((FOLDER / language).glob("*.toml"))):
+        here = tomllib.loads(file.read_text("utf-8"))
+        if twice := tables.keys() & here.keys():
+            raise ValueError(f"{file.name}: the table {sorted(twice)[0]} stands in another file too")
+        tables.update(here)
     return {f"{table}.{key}": text for table, texts in tables.items() for key, text in texts.items()}
 
 
