@@ -31,13 +31,27 @@ def heating_from(meter: Meter, rng: np.random.Generator) -> int:
     return round((chosen - meter.start) / DAY)
 
 
-def add_situations(meter: Meter, trace: Trace, heated_from: int, rng: np.random.Generator) -> None:
-    """Put ordinary life into a customer's use."""
+def add_situations(
+    meter: Meter,
+    trace: Trace,
+    heated_from: int,
+    rng: np.random.Generator,
+    *,
+    festival: float | None = _FESTIVAL,
+    lived_in: bool = False,
+) -> None:
+    """Put ordinary life into a customer's use.
+
+    festival: [s UTC] beginning of the Spring Festival's first day, None without one. lived_in: somebody uses the
+    place all the time: neither empty nor shut down nor closed for weeks.
+    """
     _note_habit(meter, trace, heated_from)
+    if festival is not None and not meter.start <= festival < meter.end:
+        festival = None
     if meter.is_household:
-        _household(meter, trace, rng)
-    else:
-        _business(meter, trace, rng)
+        _household(meter, trace, rng, festival, lived_in)
+    elif not lived_in:
+        _business(meter, trace, rng, festival)
 
 
 def add_outages(meter: Meter, trace: Trace, city: City, rng: np.random.Generator) -> None:
@@ -103,10 +117,10 @@ def _busiest_month(trace: Trace) -> float:
     return float(np.max(closing[30:] - closing[:-30]))
 
 
-def _household(meter: Meter, trace: Trace, rng: np.random.Generator) -> None:
-    if _empty(meter, trace, rng):
+def _household(meter: Meter, trace: Trace, rng: np.random.Generator, festival: float | None, lived_in: bool) -> None:
+    if not lived_in and _empty(meter, trace, rng):
         return
-    if rng.random() < 0.02:
+    if not lived_in and rng.random() < 0.02:
         begin = rng.uniform(meter.start + 6 * DAY, meter.end - 30 * DAY)
         end = begin + rng.uniform(10, 22) * DAY
         _away(meter, trace, "valve_closed", begin, end)
@@ -118,8 +132,8 @@ def _household(meter: Meter, trace: Trace, rng: np.random.Generator) -> None:
         saturday = meter.start + rng.integers(1, meter.days // 7) * 7 * DAY
         saturday += (4 - (saturday / DAY + 8 / 24 - 4) % 7) % 7 * DAY  # 1 January 1970 was a Thursday
         _more(meter, trace, "party_weekend", saturday, saturday + 3 * DAY, rng.uniform(2.0, 4.0))
-    if meter.start <= _FESTIVAL < meter.end:
-        _festival_at_home(meter, trace, rng)
+    if festival is not None and not lived_in:
+        _festival_at_home(meter, trace, rng, festival)
 
 
 def _empty(meter: Meter, trace: Trace, rng: np.random.Generator) -> bool:
@@ -141,23 +155,23 @@ def _empty(meter: Meter, trace: Trace, rng: np.random.Generator) -> bool:
     return False
 
 
-def _festival_at_home(meter: Meter, trace: Trace, rng: np.random.Generator) -> None:
+def _festival_at_home(meter: Meter, trace: Trace, rng: np.random.Generator, festival: float) -> None:
     drawn = rng.random()
     if drawn < 0.27:
-        begin = _FESTIVAL - rng.uniform(1.0, 6.0) * DAY
+        begin = festival - rng.uniform(1.0, 6.0) * DAY
         _away(meter, trace, "spring_festival_away", begin, begin + rng.uniform(6, 12) * DAY)
     elif drawn < 0.46:
-        _more(meter, trace, "spring_festival_guests", _FESTIVAL - 3 * DAY, _FESTIVAL + 5 * DAY, rng.uniform(1.6, 2.8))
+        _more(meter, trace, "spring_festival_guests", festival - 3 * DAY, festival + 5 * DAY, rng.uniform(1.6, 2.8))
 
 
-def _business(meter: Meter, trace: Trace, rng: np.random.Generator) -> None:
+def _business(meter: Meter, trace: Trace, rng: np.random.Generator, festival: float | None) -> None:
     if meter.habit == "two_shift" and rng.random() < 0.4:
         begin = meter.start + rng.integers(8, meter.days - 22) * DAY
         _shut(meter, trace, "factory_restart", begin, begin + rng.integers(5, 13) * DAY, rest=0.0005)
     likely = 0.6 if meter.habit in ("two_shift", "school", "canteen") else 0.35
-    likely *= meter.start <= _FESTIVAL < meter.end and meter.habit not in ("continuous", "flush")
-    if rng.random() < likely:
-        begin = _FESTIVAL - rng.integers(1, 8) * DAY
+    likely *= festival is not None and meter.habit not in ("continuous", "flush")
+    if rng.random() < likely and festival is not None:
+        begin = festival - rng.integers(1, 8) * DAY
         _shut(meter, trace, "spring_festival_closed", begin, begin + rng.integers(8, 17) * DAY, rest=0.01)
 
 

@@ -42,9 +42,14 @@ Maker = Callable[[Days, np.random.Generator], Floats]
 """Returns [units per quarter hour], shape (days, 96)."""
 
 
-def use_of(meter: Meter, temperature: Floats, heating_from: int, rng: np.random.Generator) -> Floats:
-    """Return what a healthy meter's customer uses [m³ or kWh per quarter hour], shape (days * 96,)."""
-    days = Days(temperature, weekdays(meter.start, meter.days), heating_from)
+def use_of(
+    meter: Meter, temperature: Floats, heating_from: int, rng: np.random.Generator, *, weekday: Floats | None = None
+) -> Floats:
+    """Return what a healthy meter's customer uses [m³ or kWh per quarter hour], shape (days * 96,).
+
+    weekday: by which each day is lived, when it is not the calendar's (holidays).
+    """
+    days = Days(temperature, weekdays(meter.start, meter.days) if weekday is None else weekday, heating_from)
     return np.maximum(0.0, _MAKERS[f"{meter.medium}.{meter.habit}"](days, rng)).ravel()
 
 
