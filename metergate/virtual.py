@@ -41,7 +41,8 @@ from registry.database import Database
 from registry.roles import service
 from simulators.farm_settings import FarmSettings, MeterSettings, PortSettings
 from simulators.modbus_farm import Farm
-from simulators.scenario import BUS_KINDS, HOUSE_KINDS, LINE_KINDS, Scenario
+from simulators.scenario import Scenario
+from simulators.scenario_events import BUS_KINDS, HOUSE_KINDS, LINE_KINDS, LINK_KINDS
 from simulators.scenario_fleet import SimMeter, make_meters
 
 _RARELY_S: Final = 3_600.0
@@ -270,7 +271,7 @@ class VirtualHouse:
     def is_disturbed(self, meter: SimMeter) -> bool:
         """True when the script touches a meter's line."""
         return any(event.kind in LINE_KINDS or event.kind == "spike" for event, _, _ in meter.events) or any(
-            event.kind in BUS_KINDS and event.bus == meter.bus for event in self.scenario.event
+            event.kind in BUS_KINDS | LINK_KINDS and event.bus == meter.bus for event in self.scenario.event
         )
 
     # --- files -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from simulators.farm_settings import FaultSettings, FlagName
-from simulators.scenario import BUS_KINDS, FLAG_KINDS, HOUSE_KINDS, LINE_KINDS, Event
+from simulators.scenario_events import BUS_KINDS, FLAG_KINDS, HOUSE_KINDS, LINE_KINDS, LINK_KINDS, Event
 
 if TYPE_CHECKING:
     from metergate.virtual import VirtualHouse
@@ -55,7 +55,7 @@ class Script:
             for event, begin, end in meter.events:
                 yield event, begin, end, (meter.name,)
         for event in scenario.event:
-            if event.kind in BUS_KINDS or event.kind in HOUSE_KINDS:
+            if event.kind in BUS_KINDS | LINK_KINDS | HOUSE_KINDS:
                 here = tuple(meter.name for meter in self._house.meters if meter.bus == event.bus)
                 yield event, *scenario.span(event), here
 

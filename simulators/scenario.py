@@ -19,25 +19,9 @@ from metering.errors import SettingsError
 from metering.settings import SettingsModel, load, locate, nearest, read_text
 from simulators.fleet.model import CustomerClass, Medium
 from simulators.fleet.population import HABITS
-
-UseKind = Literal[
-    "leak", "leak_intermittent", "zero_use", "stuck", "reverse_flow", "backflow", "unauthorised", "tamper", "drift",
-    "high_use",
-]  # fmt: skip
-IndexKind = Literal["unit_error", "rollover", "spike"]
-LineKind = Literal["silent", "late", "cut", "garbage", "exception", "bad_content", "not_available"]
-FlagKind = Literal["low_battery", "valve_closed", "magnet", "cover"]
-BusKind = Literal["bus_silent", "link_cut"]
-HouseKind = Literal["gateway_off", "broker_off", "ingest_off", "anomaly_off"]
-EventKind = Literal[UseKind, IndexKind, LineKind, FlagKind, BusKind, HouseKind]
-
-USE_KINDS: Final[frozenset[str]] = frozenset(UseKind.__args__)  # type: ignore[attr-defined]  # a Literal has them
-INDEX_KINDS: Final[frozenset[str]] = frozenset(IndexKind.__args__)  # type: ignore[attr-defined]  # as above
-LINE_KINDS: Final[frozenset[str]] = frozenset(LineKind.__args__)  # type: ignore[attr-defined]  # as above
-FLAG_KINDS: Final[frozenset[str]] = frozenset(FlagKind.__args__)  # type: ignore[attr-defined]  # as above
-BUS_KINDS: Final[frozenset[str]] = frozenset(BusKind.__args__)  # type: ignore[attr-defined]  # as above
-HOUSE_KINDS: Final[frozenset[str]] = frozenset(HouseKind.__args__)  # type: ignore[attr-defined]  # as above
-METER_KINDS: Final = USE_KINDS | INDEX_KINDS | LINE_KINDS | FLAG_KINDS
+from simulators.scenario_calendar import CalendarSettings, check_calendar
+from simulators.scenario_checks import mqtt_media, wire_faults
+from simulators.scenario_events import KILL_MS, KILLS, MOMENT_MS, MOMENTS, Event, ProtocolWord
 
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(min_length=1, max_length=40, pattern=_NAME)]
@@ -53,7 +37,9 @@ class Group(SettingsModel):
     """Meters of one sort behind one gateway.
 
     habit: how its customers live (one of `simulators.fleet.population.HABITS`), drawn for each when absent.
-    per_bus: meters behind one Modbus TCP address. interval_s: between two polls.
+    per_bus: meters behind one Modbus TCP address, on one pair of wires, or in one MQTT process. interval_s: between
+    two polls, or two messages. line: a serial bus is a pseudo-terminal, or a serial-to-TCP box. baud: [bit/s] of its
+    wires. pace: bytes take their time on the wires. echo: the adapter hears what it sends.
     """
 
     name: Name
@@ -61,7 +47,11 @@ class Group(SettingsModel):
     medium: Medium
     customer_class: CustomerClass
     profile: str
-    protocol: Literal["modbus-tcp"] = "modbus-tcp"
+    protocol: ProtocolWord = "modbus-tcp"
+    line: Literal["pty", "tcp"] = "pty"
+    baud: Literal[300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 115200] = 9600
+    pace: bool = True
+    echo: bool = False
     habit: str = ""
     district: Name = "D1"
     gateway: Annotated[str, Field(max_length=48, pattern=_NAME)] = "gw-1"
@@ -79,47 +69,10 @@ class Group(SettingsModel):
         return self
 
 
-class Event(SettingsModel):
-    """Something that happens. At meters: `meters` by name, or `count` of `group`, drawn from the seed.
-
-    day: [d] after the start, with fractions. for_days: how long; to the end when absent. rate: [house units per hour]
-    of leaks. factor: of tampering, of high use, of wrong units. percent: of drift. seconds: of late answers. code: of
-    exceptions. bus, gateway: where it happens.
-    """
-
-    kind: EventKind
-    day: Annotated[float, Field(ge=0, le=3660)]
-    for_days: Annotated[float, Field(gt=0, le=3660)] | None = None
-    meters: tuple[str, ...] = ()
-    group: str = ""
-    count: Annotated[int, Field(ge=1)] | None = None
-    bus: str = ""
-    gateway: str = ""
-    rate: Annotated[float, Field(gt=0, le=10_000)] = 0.03
-    factor: Annotated[float, Field(gt=0, le=1000)] | None = None
-    percent: Annotated[float, Field(ge=-90, le=500)] = -15.0
-    seconds: Annotated[float, Field(gt=0, le=3600)] = 2.5
-    code: Annotated[int, Field(ge=1, le=255)] = 4
-    severity: str = ""
-    note: str = ""
-
-    @model_validator(mode="after")
-    def _says_where(self) -> Event:
-        where = {"meters": bool(self.meters), "group": bool(self.group), "bus": bool(self.bus),
-                 "gateway": bool(self.gateway)}  # fmt: skip
-        named = [name for name, given in where.items() if given]
-        allowed = ["meters", "group"] if self.kind in METER_KINDS else ["bus"] if self.kind in BUS_KINDS else []
-        allowed = ["gateway"] if self.kind == "gateway_off" else allowed
-        if len(named) != bool(allowed) or not set(named) <= set(allowed):
-            rule = f"exactly one of {', '.join(allowed)}" if allowed else "no meters, group, bus or gateway"
-            raise ValueError(f"{self.kind} takes {rule}, not {', '.join(named) or 'none'}")
-        if self.count is not None and not self.group:
-            raise ValueError("count says how many meters of a group: name the group")
-        return self
-
-
 class Scenario(SettingsModel):
-    """A whole story. start: first local day. wire: what carries the polls; sockets are Modbus TCP on loopback.
+    """A whole story. start: first local day. history_days: [d] before it whose readings the store holds already, so
+    that rules know the customers and periods have their opening index. bill: period that is billed at the end.
+    broker: in memory, or a real one in a process of its own on the wire.
 
     gather_s: [s] for which gateways gather rows into one message; virtual time makes many small ones dear.
     """
@@ -130,11 +83,12 @@ class Scenario(SettingsModel):
     start: date
     days: Annotated[float, Field(gt=0, le=3660)]
     tz: str = "Asia/Shanghai"
-    wire: Literal["sockets"] = "sockets"
-    broker: Literal["memory"] = "memory"
+    broker: Literal["memory", "wire"] = "memory"
     gather_s: Annotated[float, Field(ge=0, le=3600)] = 300.0
     bill: Annotated[str, Field(pattern=r"^(\d{4}-(0[1-9]|1[0-2]))?$")] = ""
+    history_days: Annotated[int, Field(ge=0, le=120)] = 0
     weather: Weather = Weather()
+    calendar: CalendarSettings = CalendarSettings()
     fleet: Annotated[tuple[Group, ...], Field(min_length=1)]
     event: tuple[Event, ...] = ()
 
@@ -151,7 +105,12 @@ class Scenario(SettingsModel):
     def span(self, event: Event) -> tuple[int, int]:
         """Return [ms UTC] from and to of an event, within the run."""
         begin = self.start_ms + round(event.day * 86_400_000)
-        end = self.end_ms if event.for_days is None else begin + round(event.for_days * 86_400_000)
+        if event.kind in MOMENTS:
+            return begin, begin + MOMENT_MS
+        if event.for_days is not None:
+            end = begin + round(event.for_days * 86_400_000)
+        else:
+            end = begin + KILL_MS if event.kind in KILLS else self.end_ms
         return begin, min(end, self.end_ms)
 
 
@@ -161,7 +120,7 @@ def load_scenario(path: Path, *, profiles: Mapping[str, str]) -> Scenario:
     lines = locate(read_text(path))
     problems = [
         f"{path.name}:{lines.get(place, lines.get(place[:2], 1))}: {_dotted(place)} = {value}: {why}"
-        for place, value, why in _faults(scenario, profiles)
+        for place, value, why in _faults(scenario, {**mqtt_media(), **profiles})
     ]
     if problems:
         raise SettingsError(problems)
@@ -178,6 +137,7 @@ def _faults(scenario: Scenario, profiles: Mapping[str, str]) -> list[Fault]:
     except (KeyError, ValueError, OSError):
         found.append((("tz",), scenario.tz, "no such time zone; write for example Asia/Shanghai"))
         return found
+    found += [(("calendar", name), value, why) for name, value, why in check_calendar(scenario.calendar)]
     names: set[str] = set()
     for number, group in enumerate(scenario.fleet):
         at: tuple[str | int, ...] = ("fleet", number)
@@ -192,7 +152,7 @@ def _faults(scenario: Scenario, profiles: Mapping[str, str]) -> list[Fault]:
         names.add(group.name)
     for number, event in enumerate(scenario.event):
         found += [(("event", number, *rest), value, why) for rest, value, why in _event_faults(scenario, event)]
-    return found
+    return found or list(wire_faults(scenario))
 
 
 def _event_faults(scenario: Scenario, event: Event) -> list[Fault]:

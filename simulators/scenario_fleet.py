@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, timedelta
 from typing import Final
 
 import numpy as np
@@ -17,53 +17,24 @@ import numpy as np
 from metering.errors import SettingsError
 from metering.quantities import MICRO
 from simulators.consumption import temperature_c
-from simulators.fleet.city import OFFSET_S
-from simulators.fleet.model import DAY, QUARTER, QUARTERS, Floats, Label, Meter, Trace
+from simulators.fleet.city import OFFSET_S, midnight
+from simulators.fleet.model import DAY, HOUR, QUARTER, QUARTERS, Floats, Label, Meter, Trace
 from simulators.fleet.population import HABITS, pick, qmax_of
-from simulators.fleet.situations import add_situations, heating_from
+from simulators.fleet.situations import add_situations
 from simulators.fleet.use import use_of
-from simulators.scenario import INDEX_KINDS, LINE_KINDS, METER_KINDS, USE_KINDS, Event, Group, Scenario
+from simulators.scenario import Group, Scenario
+from simulators.scenario_calendar import heated, weekdays_of
+from simulators.scenario_curve import Misread, TraceCurve
+from simulators.scenario_events import INDEX_KINDS, LINE_KINDS, METER_KINDS, USE_KINDS, Event
 
-QUARTER_MS: Final = 900_000
 _LEAST_DAYS: Final = 60
 """Ordinary life is drawn over so many days, also for a shorter run: trips and works holidays need room."""
 _CURVES_FROM: Final = date(2024, 1, 1)
+_NIGHT: Final = (21, 24)
+_NIGHT_HOURS: Final = 8
+"""A leak that comes and goes does so at night, when the pressure is high: for so many hours from one of these on."""
 _LONG_SILENCE_DAYS: Final = 4.0
 """Silence of so many days is a comms_loss to be found; shorter ones are ordinary."""
-
-
-class TraceCurve:
-    """The exact index of one meter: quarter hours that were drawn before the run, straight lines between them.
-
-    steps: [10⁻⁶ house units] at each quarter hour from start_ms on. scale: (from [ms UTC], factor) of a wrong unit.
-    """
-
-    def __init__(self, steps: list[int], start_ms: int, scale: tuple[int, int, int] | None = None) -> None:
-        self._steps, self._start, self._scale = steps, start_ms, scale
-
-    def passed(self, t_ms: int) -> int:
-        """Return the index without any wrong unit [10⁻⁶ house units]: what went through the meter is its truth."""
-        quarter, inside = divmod(t_ms - self._start, QUARTER_MS)
-        if quarter < 0:
-            return self._steps[0]
-        if quarter >= len(self._steps) - 1:
-            return self._steps[-1]
-        begin = self._steps[quarter]
-        return begin + inside * (self._steps[quarter + 1] - begin) // QUARTER_MS
-
-    def index(self, t_ms: int) -> int:
-        """Return what the register counts [10⁻⁶ house units]."""
-        passed = self.passed(t_ms)
-        if self._scale is None or t_ms < self._scale[0]:
-            return passed
-        return passed * self._scale[1] // self._scale[2]
-
-    def flow(self, t_ms: int) -> int:
-        """Return the rate of the quarter hour [10⁻⁶ house units per hour]; a reversed flow shows as none."""
-        quarter = (t_ms - self._start) // QUARTER_MS
-        if not 0 <= quarter < len(self._steps) - 1:
-            return 0
-        return max(0, 4 * (self._steps[quarter + 1] - self._steps[quarter]))
 
 
 @dataclass(slots=True)
@@ -146,33 +117,46 @@ def _make(
     rng = _generator(scenario.seed, name)
     meter = _facts(scenario, group, name, rng)
     warm = np.round(temperature_c(_days(scenario, meter.days), scenario.seed) + scenario.weather.warmer_c, 1)
-    heated_from = heating_from(meter, rng)
-    trace = Trace(use_of(meter, warm, heated_from, rng))
-    add_situations(meter, trace, heated_from, rng)
+    first = scenario.start - timedelta(days=scenario.history_days)
+    felt, heated_from = heated(scenario.calendar, first, warm, rng)
+    weekday = weekdays_of(scenario.calendar, first, meter.days)
+    trace = Trace(use_of(meter, felt, heated_from, rng, weekday=weekday))
+    lived_in = any(event.kind in USE_KINDS for event, _, _ in events)
+    add_situations(
+        meter, trace, heated_from, rng, festival=_festival(scenario.calendar.spring_festival), lived_in=lived_in
+    )
     peak = float(trace.use.reshape(-1, 4).sum(axis=1).max())
     meter.qmax_per_h = qmax_of(meter, peak * rng.uniform(1.1, 2.0))
     meter.first_index = float(np.round(200 + (700 if meter.is_household else 6_000) * np.exp(rng.normal(0, 1.0)), 2))
-    scale = None
+    misreads: list[Misread] = []
     for event, begin, end in events:
         if event.kind in USE_KINDS:
             _change_use(meter, trace, event, begin / 1000, end / 1000, rng)
         elif event.kind == "unit_error":
-            scale = (begin, *_ratio(event.factor or 10.0))
+            misreads.append(Misread("scale", begin, end, *_ratio(event.factor or 10.0)))
             trace.labels.append(Label("unit_error", begin / 1000, end / 1000, f"x{event.factor or 10:g}", event.note))
+        elif event.kind == "wrong_decode":
+            misreads.append(Misread("words", begin, end))
+            trace.labels.append(Label("spike", begin / 1000, end / 1000, "wrong_decode", event.note))
         elif event.kind == "spike":
+            if group.protocol != "modbus-tcp":  # there the wire does it, for one read
+                misreads.append(Misread("zero", begin, begin + group.interval_s * 1000))
             until = begin / 1000 + group.interval_s + 60
             trace.labels.append(Label("spike", begin / 1000 - 60, until, "zero", event.note))
         elif event.kind == "silent" and (end - begin) / 86_400_000 >= _LONG_SILENCE_DAYS:
             severity = "lost" if end >= scenario.end_ms else "restored"
             trace.labels.append(Label("comms_loss", begin / 1000, end / 1000, severity, event.note))
     passed = np.concatenate([[0], np.cumsum(np.round(trace.use * MICRO).astype(np.int64))])
-    first = round(meter.first_index * MICRO)
+    first_index = round(meter.first_index * MICRO)
     for event, begin, _ in events:
         if event.kind == "rollover":
-            first = 10**digits * MICRO - int(passed[trace.quarter(meter, begin / 1000)])
-    steps = [int(step) for step in first + passed]
+            first_index = 10**digits * MICRO - int(passed[trace.quarter(meter, begin / 1000)])
+    steps = [int(step) for step in first_index + passed]
     bus, unit = divmod(number - 1, group.per_bus)
-    curve = TraceCurve(steps, scenario.start_ms, scale)
+    swaps = sorted(
+        (begin, round(event.start_index * MICRO)) for event, begin, _ in events if event.kind == "exchange"
+    )
+    curve = TraceCurve(steps, _history_ms(scenario), tuple(misreads), tuple(swaps))
     return SimMeter(name, group, f"{group.name}-b{bus + 1}", unit + 1, meter, trace, curve, events)
 
 
@@ -187,14 +171,23 @@ def _facts(scenario: Scenario, group: Group, name: str, rng: np.random.Generator
         decimals=3,
         interval_s=group.interval_s,
         district=group.district,
-        start=scenario.start_ms / 1000,
-        days=max(_LEAST_DAYS, int(np.ceil(scenario.days))),
+        start=_history_ms(scenario) / 1000,
+        days=max(_LEAST_DAYS, int(np.ceil(scenario.history_days + scenario.days))),
     )
 
 
+def _history_ms(scenario: Scenario) -> int:
+    """[ms UTC] local midnight from which on the meters' lives are drawn."""
+    return scenario.start_ms - scenario.history_days * 86_400_000
+
+
+def _festival(first: date | None) -> float | None:
+    return None if first is None else midnight(first)
+
+
 def _days(scenario: Scenario, count: int) -> Floats:
-    local = datetime.fromtimestamp(scenario.start_ms / 1000 + OFFSET_S, UTC).date()
-    return np.arange(count, dtype=np.float64) + (local - _CURVES_FROM).days
+    first = scenario.start - timedelta(days=scenario.history_days)
+    return np.arange(count, dtype=np.float64) + (first - _CURVES_FROM).days
 
 
 def _ratio(factor: float) -> tuple[int, int]:
@@ -212,8 +205,8 @@ def _change_use(meter: Meter, trace: Trace, event: Event, start: float, end: flo
         use[part] += event.rate / 4 * rng.uniform(0.93, 1.07, size)
     elif kind == "leak_intermittent":
         severity = severity or ("small" if event.rate < 0.016 else "medium")
-        hours = (np.arange(size) // 4 + int(rng.integers(24))) % 24
-        use[part] += np.where(hours < 8, event.rate / 4, 0.0)
+        hour = _local_hours(start, size)
+        use[part] += np.where((hour - int(rng.integers(*_NIGHT))) % 24 < _NIGHT_HOURS, event.rate / 4, 0.0)
     elif kind in ("zero_use", "stuck"):
         days = (end - start) / DAY
         household = "household" if meter.is_household else "business"
@@ -236,9 +229,23 @@ def _change_use(meter: Meter, trace: Trace, event: Event, start: float, end: flo
         use *= 1 + event.percent / 100 * ramp
         severity = severity or ("slow" if event.percent < 0 else "fast")
     elif kind == "high_use":
-        use[part] *= event.factor or 3.0
-        severity = severity or "surge"
+        severity = severity or ("surge" if event.per_month is None else f"over{event.per_month:g}")
+        use[part] = _more(use[part], event, (end - start) / (30 * DAY), rng)
     trace.labels.append(Label(kind, start, end, severity, event.note))
+
+
+def _more(use: Floats, event: Event, months: float, rng: np.random.Generator) -> Floats:
+    """The use of a customer who uses more: times `factor`, or `per_month` [units in 30 d] more at about his hours."""
+    if event.per_month is None:
+        return np.asarray(use * (event.factor or 3.0))
+    habit = np.convolve(np.maximum(0.0, use), np.ones(5) / 5, "same") + 1e-6
+    share = habit * rng.uniform(0.5, 1.5, habit.size)
+    return np.asarray(use + share / share.sum() * event.per_month * months)
+
+
+def _local_hours(start: float, size: int) -> Floats:
+    """The local hour in which each quarter hour from `start` [s UTC] on begins."""
+    return np.asarray(np.floor((start + OFFSET_S + QUARTER * np.arange(size)) % DAY / HOUR), dtype=np.float64)
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:

@@ -10,7 +10,8 @@ from gateway.profiles import load_profiles
 from metering.errors import SettingsError
 from metering.quantities import MICRO
 from simulators.scenario import Scenario, load_scenario, meter_names
-from simulators.scenario_fleet import QUARTER_MS, SimMeter, TraceCurve, make_meters, share_out
+from simulators.scenario_curve import QUARTER_MS, Misread, TraceCurve
+from simulators.scenario_fleet import SimMeter, make_meters, share_out
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEDIA = {name: profile.medium for name, profile in load_profiles().items()}
@@ -55,6 +56,15 @@ def meters(tmp_path: Path, events: str = "", **changes: object) -> dict[str, Sim
         (HEAD + '[[event]]\nkind = "silent"\nday = 2\nmeters = ["taps-0009"]', "event[0].meters = taps-0009: there"),
         (HEAD + '[[event]]\nkind = "leak"\nday = 2\ngroup = "taps"\ncount = 7', "the group has 6 meters"),
         (HEAD.replace("residential", "industrial"), "no consumption is known for water industrial"),
+        (HEAD + 'protocol = "cjt188"', "fleet[0].protocol = cjt188: meters of usw-ultrasonic speak modbus-"),
+        (HEAD + '[[event]]\nkind = "flip"\nday = 2\ngroup = "taps"', "speak modbus-tcp; it shows on cjt188"),
+        (HEAD + '[[event]]\nkind = "echo"\nday = 2\nbus = "taps-b1"', "event[0].kind = echo: meters of taps"),
+        (HEAD + '[[event]]\nkind = "link_cut"\nday = 2\nbus = "taps-b1"\ngateway = "gw-1"', "not bus, gateway"),
+        (
+            HEAD.replace("[[fleet]]", 'broker = "wire"\n[[fleet]]')
+            + '[[event]]\nkind = "link_cut"\nday = 2\ngateway = "gw-1"',
+            'event[0].kind = link_cut: at a gateway it needs broker = "memory"',
+        ),
         (HEAD + 'habit = "sauna"', 'habit "sauna" is unknown; allowed: taps, drip'),
         (HEAD.replace("[[fleet]]", 'tz = "Asia/Atlantis"\n[[fleet]]'), "tz = Asia/Atlantis: no such time zone"),
     ],
@@ -151,10 +161,24 @@ def test_a_curve_is_straight_between_quarter_hours_and_stands_before_and_behind(
 
 
 def test_a_wrong_unit_changes_what_is_shown_and_not_what_went_through() -> None:
-    curve = TraceCurve([1_000, 2_000], 0, (450_000, 10, 1))
+    curve = TraceCurve([1_000, 2_000], 0, (Misread("scale", 450_000, 600_000, 10, 1),))
     assert curve.index(449_999) == 1_499
     assert curve.index(450_000) == 15_000
     assert curve.passed(450_000) == 1_500
+    assert curve.index(600_000) == 1_666, "the unit was put right"
+
+
+def test_words_the_wrong_way_round_are_shown_and_nothing_else_changes() -> None:
+    # 1234.56 is 123456 hundredths, 0x0001E240; the other way round 0xE2400001, 3795845121 hundredths
+    curve = TraceCurve([1_234_560_000, 1_234_560_000], 0, (Misread("words", 100, 200),))
+    assert [curve.index(t) for t in (99, 100, 200)] == [1_234_560_000, 37_958_451_210_000, 1_234_560_000]
+
+
+def test_after_an_exchange_the_new_meter_counts_on_from_its_own_start() -> None:
+    curve = TraceCurve([1_000, 2_000, 3_000], 0, (), ((450_000, 70),))
+    assert [curve.index(t) for t in (449_999, 450_000, QUARTER_MS)] == [1_499, 70, 570]
+    assert curve.passed(QUARTER_MS) == 2_000
+    assert [(e.at, e.final, e.start) for e in curve.exchanges] == [(450_000, 1_500, 70)]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "scenarios").glob("*.toml")), ids=lambda path: path.name)
