@@ -15,7 +15,12 @@ from metering.store import ReadingStore
 
 def make_workshop(settings: Settings) -> Workshop:
     """Return the room for long work that the settings ask for."""
-    materials = Materials(settings.registry.url, partial(open_store, settings.store), settings.anomaly.thresholds)
+    materials = Materials(
+        settings.registry.url,
+        partial(open_store, settings.store),
+        settings.anomaly.thresholds,
+        billing=settings.billing,
+    )
     return Workshop(settings.jobs, materials)
 
 

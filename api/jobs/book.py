@@ -22,6 +22,9 @@ ALIVE: Final = ("queued", "running")
 FORGET_MS: Final = 90 * 86_400_000
 """Rows of jobs that are over are kept for so long after their result."""
 
+_SETTLED: Final = JOB.c.outcome.is_not(None)
+"""A job that runs has no outcome but the one of `settle`."""
+
 
 def submit(
     connection: Connection,
@@ -103,6 +106,8 @@ def cancel(connection: Connection, actor: Actor, number: int, *, now_ms: int) ->
     row = row_of(connection, actor, number, lock=True)
     if row["state"] not in ALIVE:
         raise RefusedError("conflict", f"job {number} is {row['state']} already")
+    if row["outcome"] is not None:
+        raise RefusedError("conflict", f"what job {number} was to do is done already")
     values: dict[str, Any] = {"cancel": True}
     if row["state"] == "queued":
         values |= {"state": "cancelled", "finished_at": now_ms}
@@ -132,9 +137,21 @@ def beat(connection: Connection, holder: str, number: int, now_ms: int, percent:
     return done is False
 
 
+def settle(connection: Connection, facts: Mapping[str, Any], *, holder: str, number: int) -> None:
+    """Write what a job came to in the transaction in which it does it: both are there, or neither.
+
+    Raises: RefusedError when it was cancelled meanwhile, or counts as interrupted.
+    """
+    mine = (JOB.c.id == number) & (JOB.c.holder == holder) & (JOB.c.state == "running") & JOB.c.cancel.is_(False)
+    if not connection.execute(sa.update(JOB).where(mine).values(outcome=dict(facts))).rowcount:
+        raise RefusedError("conflict", f"job {number} was ended before it was done; nothing was changed")
+
+
 def finish(connection: Connection, holder: str, number: int, now_ms: int, state: str, **facts: Any) -> bool:
     """Write down how a job ended. Returns False when it is no longer ours: then its result does not count."""
     mine = (JOB.c.id == number) & (JOB.c.holder == holder) & (JOB.c.state == "running")
+    if state != "done" and connection.execute(sa.select(JOB.c.id).where(mine, _SETTLED)).first() is not None:
+        state, facts = "done", {"expires_at": now_ms + FORGET_MS}  # its process ended behind what it did
     values = {"state": state, "finished_at": now_ms, **facts}
     if state == "done":
         values |= {"progress": 100, "progress_text": ""}
@@ -148,6 +165,11 @@ def finish(connection: Connection, holder: str, number: int, now_ms: int, state:
 def sweep(connection: Connection, now_ms: int, settings: JobSettings) -> list[int]:
     """Mark jobs of runners that died, and results whose time is over. Returns the jobs whose files go."""
     dead = (JOB.c.state == "running") & (JOB.c.beat_at < now_ms - round(settings.lease_s * 1000))
+    done = {"state": "done", "finished_at": now_ms, "progress": 100, "progress_text": ""}
+    done |= {"expires_at": now_ms + FORGET_MS}
+    for number in connection.execute(sa.select(JOB.c.id).where(dead, _SETTLED)).scalars().all():
+        connection.execute(sa.update(JOB).where(JOB.c.id == number).values(done))
+        audit.append(connection, RUNNER, "job.done", "job", number, at=now_ms, note="its process died afterwards")
     for number in connection.execute(sa.select(JOB.c.id).where(dead)).scalars().all():
         why = f"its process gave no sign of life since {rfc3339(now_ms - round(settings.lease_s * 1000))}; ask again"
         values = {"state": "interrupted", "finished_at": now_ms, "problem": why}

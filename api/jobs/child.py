@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import sys
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.jobs.book import actor_of
+from api.jobs.book import actor_of, settle
 from api.jobs.kinds import kind_named
 from api.jobs.words import Materials, Work
 from metering.errors import MetergateError
@@ -30,6 +33,7 @@ def main(pipe: Connection, row: Mapping[str, Any], materials: Materials, path: P
     Tells ("progress", percent, text), and at the end ("done", outcome, name, type) or ("failed", text, trace).
     """
     os.nice(_NICE)  # serving goes before
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it began is put away
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         try:
             outcome, named = _work(pipe, row, materials, path)
@@ -62,5 +66,6 @@ def _work(
             materials,
             path,
             lambda percent, text: pipe.send(("progress", int(percent), str(text))),
+            partial(settle, holder=row["holder"], number=row["id"]),
         )
         return kind_named(row["kind"], materials.kinds)(job), job.named

@@ -10,6 +10,15 @@ from api.jobs.words import JobError, Kind
 
 KINDS: Final[dict[str, str]] = {
     "thresholds.backtest": "api.thresholds:backtest_job",
+    "billing.refresh": "api.jobs.billing:refresh_job",
+    "billing.close": "api.jobs.billing:close_job",
+    "billing.deltas": "api.jobs.billing:deltas_job",
+    "billing.verify": "api.jobs.billing:verify_job",
+    "billing.export": "api.jobs.billing:export_job",
+    "billing.report": "api.jobs.billing:report_job",
+    "billing.reconcile": "api.jobs.billing:reconcile_job",
+    "books.preview": "api.jobs.imports:preview_job",
+    "books.post": "api.jobs.imports:post_job",
 }
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
+from api.billing.settings import BillingSettings
 from metering.errors import MetergateError
 from metering.store import ReadingStore
 from registry.database import Database
@@ -22,13 +25,14 @@ class Materials:
     """What every job may use, in a form that another process can be given.
 
     open_store: a function of a module, or a `functools.partial` of one. thresholds: the file of `anomaly.thresholds`.
-    kinds: besides those of `api.jobs.kinds`.
+    kinds: besides those of `api.jobs.kinds`. billing: the utility's numbers for totals.
     """
 
     database_url: str
     open_store: Callable[[], ReadingStore]
     thresholds: Path | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
+    billing: BillingSettings = field(default_factory=BillingSettings)
 
 
 @dataclass(slots=True)
@@ -38,7 +42,9 @@ class Work:
     A function of a kind: `def work(job: Work) -> dict`; what it returns are a few facts for the list. It writes a
     result to `job.result` (name and media type in `job.named`), calls `job.progress(percent, text)` now and then,
     and raises `MetergateError` with words for a person. It is ended at any moment when somebody cancels, so what it
-    writes into the registry belongs into one transaction. `job.actor` has the areas of whoever asked.
+    writes into the registry belongs into one transaction, and the last thing in that transaction is
+    `job.settle(connection, facts)`: with it the job is done, whatever happens to its process afterwards, and a job
+    that was cancelled before is undone as a whole. `job.actor` has the areas of whoever asked.
     """
 
     number: int
@@ -50,6 +56,7 @@ class Work:
     materials: Materials
     result: Path
     progress: Callable[[int, str], None]
+    settle: Callable[[Connection, Mapping[str, Any]], None]
     named: tuple[str, str] = field(default=("", ""))
 
 

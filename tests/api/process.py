@@ -102,13 +102,13 @@ def real_key(database: Database) -> str:
 
 
 @contextmanager
-def served(folder: Path, **settings: Any) -> Iterator[Served]:
-    """Start the API over a filled house; it is ended on the way out."""
+def served(folder: Path, *, jobs: bool = False, **settings: Any) -> Iterator[Served]:
+    """Start the API over a filled house, with background jobs or without; it is ended on the way out."""
     make_world(folder).close()
     key = real_key(Database(f"sqlite:///{folder / 'registry.db'}"))
     chosen = json.dumps({"port": 0, **settings})
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.api.serve", str(folder), chosen],
+        [sys.executable, "-m", "tests.api.serve", str(folder), chosen, *(["jobs"] if jobs else [])],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
