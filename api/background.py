@@ -1,5 +1,5 @@
 """What the API does beside answering: the audit's head is anchored, logins that are over are swept away, findings
-open work orders.
+open work orders, the flow of each hour is worked out for the overview.
 
 None of them ever stops the serving: what fails is logged and tried again at the next turn.
 """
@@ -19,8 +19,10 @@ from api.orders.service import run_orders
 from api.orders.settings import OrderSettings
 from api.outbound.service import run_outbound
 from api.outbound.settings import OutboundSettings
+from api.screens.flow_hours import run_flow
 from metering.clock import Clock
 from metering.errors import RegistryError
+from metering.store import ReadingStore
 from registry import sessions
 from registry.anchors import keep_anchored
 from registry.database import Database
@@ -38,9 +40,11 @@ async def background(
     orders: OrderSettings | None = None,
     workshop: Workshop | None = None,
     outbound: OutboundSettings | None = None,
+    store: ReadingStore | None = None,
 ) -> AsyncIterator[None]:
     """Work until the block ends. audit: None anchors nothing (a test, a house without a folder). orders: None opens
-    no work orders. workshop: None does no jobs. outbound: None sends nothing."""
+    no work orders. workshop: None does no jobs. outbound: None sends nothing.
+    store: None works out no flow."""
     works = [asyncio.create_task(_sweep(database, clock), name="sweep")]
     if audit is not None:
         anchoring = keep_anchored(database, audit.anchors, clock, audit.anchor_interval_s)
@@ -51,6 +55,8 @@ async def background(
         works.append(asyncio.create_task(workshop.run(database, clock), name="jobs"))
     if outbound is not None:
         works.append(asyncio.create_task(run_outbound(outbound, database, clock), name="outbound"))
+    if store is not None:
+        works.append(asyncio.create_task(run_flow(database, store, clock), name="flow"))
     for work in works:
         work.add_done_callback(_say_why)
     try:

@@ -92,7 +92,7 @@ async def run_api(
             await _until_started(server, serving, clock)
             if server.started and on_ready is not None:
                 on_ready(address(listener, "https" if secured else "http"))
-            async with background(database, audit, clock, orders, workshop, outbound):
+            async with background(database, audit, clock, orders, workshop, outbound, store):
                 await serving
         finally:
             watching.cancel()

@@ -2,7 +2,7 @@
 
 Books (the utility's people change these): usage_point, meter, installation, gateway, bus.
 Ledgers (only ingest writes these): latest, closing, event, quarantine, position, gateway_status, counter, state,
-part_lease, lease_worker.
+part_lease, lease_worker. Worked out by the API for its pages: hourly_flow.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_BREAK = "\n"  # stands between the fields of a search text; nobody can type it into a search
 
 Big = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -32,6 +34,10 @@ class UsagePoint(Base):
     tz: Mapped[str] = mapped_column(sa.String(64), default="Asia/Shanghai")
     address: Mapped[str] = mapped_column(sa.String(300), default="")
     account_number: Mapped[str] = mapped_column(sa.String(64), default="", index=True)
+    search: Mapped[str] = mapped_column(
+        sa.Text(), sa.Computed(f"lower(id || '{_BREAK}' || address || '{_BREAK}' || account_number)", persisted=True)
+    )
+    """What the search looks through: worked out by the database at each write."""
 
 
 class Gateway(Base):
@@ -75,6 +81,7 @@ class Meter(Base):
     bus_id: Mapped[int | None] = mapped_column(sa.ForeignKey("bus.id"))
     address: Mapped[str] = mapped_column(sa.String(64), default="")
     interval_s: Mapped[int | None]
+    search: Mapped[str] = mapped_column(sa.Text(), sa.Computed(f"lower(id || '{_BREAK}' || serial)", persisted=True))
 
 
 class Installation(Base):
@@ -223,3 +230,24 @@ class State(Base):
     __tablename__ = "state"
     key: Mapped[str] = mapped_column(sa.String(96), primary_key=True)
     value: Mapped[str] = mapped_column(sa.Text())
+
+
+class HourlyFlow(Base):
+    """What the meters of a district let pass in one hour, beside the same hour a week before.
+
+    hour: [ms UTC] its start. micro: of the `known` meters out of `due` that should be read in every hour.
+    same: meters that are known in both hours; same_now, same_then: what these passed in each. worked_at: [ms UTC].
+    """
+
+    __tablename__ = "hourly_flow"
+    hour: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=False)
+    district: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    medium: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    quantity: Mapped[str] = mapped_column(sa.String(32), primary_key=True)
+    micro: Mapped[int]
+    known: Mapped[int]
+    due: Mapped[int]
+    same: Mapped[int]
+    same_now: Mapped[int]
+    same_then: Mapped[int]
+    worked_at: Mapped[int]

@@ -13,6 +13,7 @@ from api.paging import Page
 from api.problems import not_found
 from api.queries import gateways as gateway_queries
 from api.queries import latest as latest_queries
+from api.queries import meter_search
 from api.schemas import (
     BusOut,
     ClosingOut,
@@ -43,28 +44,26 @@ def conditions(
     district: str | None = None,
     gateway: str | None = None,
     state: str | None = None,
-    search: str | None = None,
 ) -> list[sa.ColumnElement[bool]]:
-    """Return the limits of `areas` and the filters given, for a query over meters, installations and usage points.
-
-    search: a part of id, serial, usage point, address or account number; case does not matter.
-    """
+    """Return the limits of `areas` and the filters given, for a query over meters, installations and usage points."""
     equal = ((_METER.c.medium, medium), (_PLACE.c.district, district), (_METER.c.gateway_id, gateway))
     where: list[sa.ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
     if areas is not None:
         where.append(in_areas(areas, _PLACE.c.district))
     if state is not None:
         where.append(_METER.c.state == state)
-    if search is not None:
-        columns = (_METER.c.id, _METER.c.serial, _PLACE.c.id, _PLACE.c.address, _PLACE.c.account_number)
-        where.append(sa.or_(*(column.icontains(search, autoescape=True) for column in columns)))
     return where
 
 
 def list_meters(
-    connection: Connection, *, limit: int, cursor: str | None, where: list[sa.ColumnElement[bool]]
+    connection: Connection,
+    *,
+    limit: int,
+    cursor: str | None,
+    where: list[sa.ColumnElement[bool]],
+    search: str | None = None,
 ) -> Page[MeterSummary]:
-    """Return one page of meters by id."""
+    """Return one page of meters by id. search: see `api.queries.meter_search`."""
     statement = (
         sa.select(
             _METER,
@@ -76,11 +75,14 @@ def list_meters(
         .select_from(_LINES.outerjoin(_LATEST, _LATEST.c.meter == _METER.c.id))
         .where(*where)
         .order_by(_METER.c.id)
-        .limit(limit + 1)
     )
     if (after := paging.text_key("meters", cursor)) is not None:
         statement = statement.where(_METER.c.id > after)
-    rows = [_summary(row) for row in connection.execute(statement).mappings()]
+    if search is None:
+        found = connection.execute(statement.limit(limit + 1)).mappings().all()
+    else:
+        found = meter_search.first_rows(connection, statement, search, limit=limit + 1, after=after)
+    rows = [_summary(row) for row in found]
     return paging.page_of(rows, limit, "meters", lambda row: row.id)
 
 
@@ -147,7 +149,7 @@ def _installations(connection: Connection, meter: Any, areas: Areas) -> list[Ins
     )
     found = []
     for row in connection.execute(statement).mappings():
-        place = UsagePointOut(**{column.name: row[column] for column in _PLACE.c})
+        place = UsagePointOut(**{name: row[_PLACE.c[name]] for name in UsagePointOut.model_fields})
         found.append(
             InstallationOut(
                 usage_point=place,

@@ -63,9 +63,10 @@ async def list_meters(
         district=query.district,
         gateway=query.gateway,
         state=query.state,
-        search=query.search,
     )
-    page = await house.read(lambda c: meters.list_meters(c, limit=query.limit, cursor=query.cursor, where=where))
+    page = await house.read(
+        lambda c: meters.list_meters(c, limit=query.limit, cursor=query.cursor, where=where, search=query.search)
+    )
     return reply(request, MeterPage(items=page.items, next_cursor=page.next_cursor))
 
 

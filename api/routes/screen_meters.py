@@ -57,9 +57,9 @@ async def meters_page(
             medium=query.medium or None,
             district=query.district or None,
             gateway=query.gateway or None,
-            search=query.search or None,
         )
-        return meters.list_meters(connection, limit=_ROWS, cursor=query.cursor, where=where)
+        search = query.search or None
+        return meters.list_meters(connection, limit=_ROWS, cursor=query.cursor, where=where, search=search)
 
     found, trouble = await attempt(house.read(look))
     return await page(house, request, caller, "meters.html", found=found, query=query, trouble=trouble)

@@ -68,6 +68,19 @@ def upgrade() -> None:
         sa.Column("health", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("gateway"),
     )
+    big = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    op.create_table(
+        "hourly_flow",
+        sa.Column("hour", big, autoincrement=False, nullable=False),
+        sa.Column("district", sa.String(length=64), nullable=False),
+        sa.Column("medium", sa.String(length=16), nullable=False),
+        sa.Column("quantity", sa.String(length=32), nullable=False),
+        *(
+            sa.Column(name, big, nullable=False)
+            for name in ("micro", "known", "due", "same", "same_now", "same_then", "worked_at")
+        ),
+        sa.PrimaryKeyConstraint("hour", "district", "medium", "quantity"),
+    )
     op.create_table(
         "latest",
         sa.Column("meter", sa.String(length=64), nullable=False),
@@ -132,6 +145,12 @@ def upgrade() -> None:
         sa.Column("tz", sa.String(length=64), nullable=False),
         sa.Column("address", sa.String(length=300), nullable=False),
         sa.Column("account_number", sa.String(length=64), nullable=False),
+        sa.Column(
+            "search",
+            sa.Text(),
+            sa.Computed("lower(id || '\n' || address || '\n' || account_number)", persisted=True),
+            nullable=False,
+        ),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_usage_point_district"), "usage_point", ["district"], unique=False)
@@ -167,6 +186,7 @@ def upgrade() -> None:
         sa.Column("bus_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("address", sa.String(length=64), nullable=False),
         sa.Column("interval_s", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("search", sa.Text(), sa.Computed("lower(id || '\n' || serial)", persisted=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["bus_id"],
             ["bus.id"],
@@ -220,6 +240,7 @@ def downgrade() -> None:
     op.drop_table("quarantine")
     op.drop_table("position")
     op.drop_table("latest")
+    op.drop_table("hourly_flow")
     op.drop_table("gateway_status")
     op.drop_table("gateway")
     op.drop_index(op.f("ix_event_meter"), table_name="event")
