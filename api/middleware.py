@@ -31,6 +31,9 @@ HEAD: Final = "metergate.head"
 
 _LINGER_S: Final = 2.0
 _PHOTOS: Final = re.compile(r"/api/v1/work-orders/\d{1,19}/photos", re.ASCII)
+_PHOTO_FORMS: Final = re.compile(r"/orders/\d{1,19}/(photos|receipt)", re.ASCII)
+_FORM_BYTES: Final = 64 * 1024
+"""What a form may have beside its photo."""
 _ALWAYS_ANSWERED: Final = frozenset({"/livez"})
 _COUNTED_ELSEWHERE: Final = frozenset({"/events"})  # streams for pages: `api.screens.live` has their limit
 
@@ -202,8 +205,12 @@ class BodyLimit:
 
     def _most(self, scope: Scope) -> int:
         """Photos of a visit may be larger than what all other routes take."""
-        photo = scope["method"] == "POST" and _PHOTOS.fullmatch(scope["path"])
-        return max(self.limits.max_body_bytes, PHOTO_BYTES) if photo else self.limits.max_body_bytes
+        most, path = self.limits.max_body_bytes, scope["path"]
+        if scope["method"] == "POST" and _PHOTOS.fullmatch(path):
+            return max(most, PHOTO_BYTES)
+        if scope["method"] == "POST" and _PHOTO_FORMS.fullmatch(path):
+            return max(most, PHOTO_BYTES + _FORM_BYTES)
+        return most
 
     async def _take(self, headers: Mapping[str, str], receive: Receive, most: int) -> bytes | None:
         """Return the body, None when it is too large; never holds more than the limit and one piece.

@@ -9,8 +9,8 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from api.orders.book import OBJECT, order_row
-from api.orders.lifecycle import StepError
+from api.orders.book import OBJECT, order_row, standing_of
+from api.orders.lifecycle import Deed, State, StepError, check_actor
 from registry import audit
 from registry.models_work_orders import Photo
 from registry.roles import Actor
@@ -94,3 +94,27 @@ def add_photo(connection: Connection, actor: Actor, order_id: int, visit: int, d
     ).scalar_one()
     audit.append(connection, actor, "work_order.photo", OBJECT, order_id, at=now_ms, after=values)
     return int(made)
+
+
+def add_to_visit(
+    connection: Connection,
+    actor: Actor,
+    order_id: int,
+    data: bytes,
+    *,
+    own: frozenset[str],
+    now_ms: int,
+    visit: int | None = None,
+) -> int:
+    """Keep a photo of the present or last visit, or of `visit`, by whoever may file its receipt; return its number.
+
+    own: the worker's name and teams. Raises: as `add_photo`; StepError (forbidden, impossible).
+    """
+    order = order_row(connection, order_id)
+    check_actor(standing_of(order), Deed.FINISH, actor, own=own)
+    if order.state in (State.PROPOSED, State.DECLINED, State.VOIDED):
+        raise StepError("impossible", f"an order that is {order.state} takes no photos")
+    present = max(order.visits + (order.state in (State.DISPATCHED, State.ARRIVED)), 1)
+    if visit is not None and visit > present:
+        raise StepError("incomplete", f"there was no visit {visit}; the last one is {present}")
+    return add_photo(connection, actor, order_id, visit or present, data, now_ms=now_ms)

@@ -96,6 +96,15 @@ def check_free(connection: Connection, name: str, *, district: str, at: int) -> 
     raise StepError("impossible", f"{why}; free now: {', '.join(others[:_MOST_NAMED]) or 'nobody'}{more}")
 
 
+def require_of_crew(connection: Connection, actor: Actor, assignee: str, worker: str) -> None:
+    """Refuse a receipt for somebody who is not of the crew that was sent. Raises: StepError (forbidden)."""
+    if worker == actor.name.partition(":")[2] or actor.has(Role.DISPATCHER, Role.SUPERVISOR):
+        return
+    crew = crews(connection).get(assignee)
+    if crew is None or worker not in crew.members:
+        raise StepError("forbidden", f"{worker} is not of the crew that this order is dispatched to")
+
+
 def dispatch(
     connection: Connection,
     actor: Actor,

@@ -13,9 +13,7 @@ from starlette.responses import Response
 from api.access.caller import InCaller
 from api.house import InHouse
 from api.orders import teams
-from api.orders.book import standing_of
-from api.orders.lifecycle import Deed, State, StepError, check_actor
-from api.orders.photos import add_photo
+from api.orders.photos import add_to_visit
 from api.orders.receipts import Filing, file_receipt
 from api.parameters import Nothing, Strict
 from api.preconditions import IfMatch, wanted_version
@@ -77,11 +75,8 @@ def _filing(connection: Connection, caller: Actor, number: int, body: ReceiptIn)
     """Raises: StepError when a worker files for somebody who is not of his crew."""
     own_name = caller.name.partition(":")[2]
     worker = body.worker or own_name
-    if worker != own_name and not caller.has(Role.DISPATCHER, Role.SUPERVISOR):
-        order = work_orders.order_of(connection, caller, number)
-        crew = teams.crews(connection).get(order.assignee)
-        if crew is None or worker not in crew.members:
-            raise StepError("forbidden", f"{worker} is not of the crew that this order is dispatched to")
+    order = work_orders.order_of(connection, caller, number)
+    teams.require_of_crew(connection, caller, order.assignee, worker)
     facts = body.model_dump(exclude={"worker", "materials", "index_seen"})
     return Filing(
         worker=worker,
@@ -105,15 +100,9 @@ async def add_order_photo(
     data, now = await request.body(), house.clock.now_ms()
 
     def work(connection: Connection) -> PhotoOut:
-        order = work_orders.order_of(connection, caller, number)
+        work_orders.order_of(connection, caller, number)
         own = teams.own_of(connection, caller)
-        check_actor(standing_of(order), Deed.FINISH, caller, own=own)
-        if order.state in (State.PROPOSED, State.DECLINED, State.VOIDED):
-            raise StepError("impossible", f"an order that is {order.state} takes no photos")
-        present = order.visits + (order.state in (State.DISPATCHED, State.ARRIVED))
-        if query.visit is not None and query.visit > max(present, 1):
-            raise StepError("incomplete", f"there was no visit {query.visit}; the last one is {max(present, 1)}")
-        made = add_photo(connection, caller, number, query.visit or max(present, 1), data, now_ms=now)
+        made = add_to_visit(connection, caller, number, data, own=own, now_ms=now, visit=query.visit)
         return next(photo for photo in work_orders.photos(connection, number) if photo.id == made)
 
     made = reply(request, await do(request, house, caller, work), cached=False)

@@ -1,8 +1,9 @@
 """One fan-out of server-sent events: the registry is asked once for all who watch, however many they are.
 
-An event says what changed, in words ("findings", "readings", "gateways"); a page that shows such a thing fetches
-itself anew. What a viewer has not yet taken is merged into one event, so that a slow reader costs a set of words and
-never a queue. Findings of a district are told only to those who may see it.
+An event says what changed, in words ("findings", "orders", "readings", "gateways"); a page that shows such a thing
+fetches itself anew. What a viewer has not yet taken is merged into one event, so that a slow reader costs a set of
+words and never a queue. Findings and orders of a district are told only to those who may see it; whoever may not look
+at readings hears of orders alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.access.identify import Identity
+from api.access.table import LOOK
 from api.problems import ProblemError
 from api.queries.readiness import faults
 from api.settings import ApiSettings
@@ -31,6 +33,7 @@ from registry.database import Database
 from registry.findings_store import FINDING, HISTORY
 from registry.models import GatewayStatus, PositionRecord
 from registry.models_access import Session, User
+from registry.models_work_orders import WorkOrder, WorkOrderStep
 from registry.roles import Actor
 
 _LOG: Final = structlog.get_logger("api")
@@ -40,6 +43,8 @@ _OVERLAP: Final = 500
 """Lines of history that are looked at again: PostgreSQL may show a lower number after a higher one."""
 _MOST_LINES: Final = 2000
 _REMEMBERED: Final = 256
+_STEPS_BACK_MS: Final = 60_000
+"""Steps of orders carry the time at which their transaction began; it may have waited so long for the lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class Change:
     districts: frozenset[str] = frozenset()
     urgent: frozenset[str] = frozenset()
     """Districts with a new urgent alarm that nobody has confirmed."""
+    order_districts: frozenset[str] = frozenset()
+    """Of work orders that changed."""
 
 
 @dataclass(eq=False, slots=True)
@@ -70,11 +77,13 @@ class Stream:
 
     def tell(self, change: Change) -> None:
         """Add a change to what is not yet taken."""
-        topics = set(change.topics)
-        if "findings" in topics and not any(map(self.actor.sees, change.districts)):
-            topics.discard("findings")
+        looks = self.actor.has(*LOOK)
+        topics = set(change.topics) if looks else set(change.topics) & {"orders"}
+        for topic, districts in (("findings", change.districts), ("orders", change.order_districts)):
+            if not any(map(self.actor.sees, districts)):
+                topics.discard(topic)
         self._topics |= topics
-        self._urgent |= any(map(self.actor.sees, change.urgent))
+        self._urgent |= looks and any(map(self.actor.sees, change.urgent))
         self._number = change.number
         if topics:
             self.waiting.set()
@@ -105,6 +114,7 @@ class _Seen:
     """What one look at the registry found. uplink, gateways: change when something changed there."""
 
     lines: tuple[tuple[int, str, str, str], ...]
+    orders: frozenset[str]
     uplink: tuple[int, ...]
     gateways: tuple[int, int]
     stale: tuple[str, ...]
@@ -121,6 +131,7 @@ class Hub:
         self._seen: _Seen | None = None
         self._top = -1
         self._lines: set[int] = set()
+        self._steps: set[tuple[int, int]] = set()
         self._number = 0
         self._past: deque[Change] = deque(maxlen=_REMEMBERED)
 
@@ -222,6 +233,7 @@ class Hub:
         with self._database.read() as connection:
             return _Seen(
                 self._new_lines(connection),
+                self._changed_orders(connection),
                 tuple(connection.execute(_UPLINK).one()),
                 tuple(connection.execute(_GATEWAYS).one()),
                 tuple(
@@ -243,11 +255,19 @@ class Hub:
         self._lines = {row.id for row in rows if row.id > self._top - _OVERLAP}
         return new
 
+    def _changed_orders(self, connection: Connection) -> frozenset[str]:
+        """Return the districts of orders with steps that were not seen before."""
+        since = self._clock.now_ms() - _STEPS_BACK_MS
+        rows = connection.execute(_STEPS, {"since": since}).all()
+        new = frozenset(row.district for row in rows if (row.order_id, row.number) not in self._steps)
+        self._steps = {(row.order_id, row.number) for row in rows}
+        return new if self._seen is not None else frozenset()
+
     # -- the beat --------------------------------------------------------------------------------------------------
 
     def _say_stale(self, stale: tuple[str, ...]) -> None:
         if self._seen is not None:
-            self._seen = _Seen(self._seen.lines, self._seen.uplink, self._seen.gateways, stale)
+            self._seen = replace(self._seen, stale=stale)
         state = json.dumps({"at": self._clock.now_ms(), "stale": stale})
         for stream in list(self._streams):
             stream.note("beat", state)
@@ -286,6 +306,13 @@ _LINES: Final = (
     .order_by(HISTORY.c.id)
     .limit(_MOST_LINES)
 )
+_STEPS: Final = (
+    sa.select(WorkOrderStep.order_id, WorkOrderStep.number, WorkOrder.district)
+    .join(WorkOrder, WorkOrder.id == WorkOrderStep.order_id)
+    .where(WorkOrderStep.at >= sa.bindparam("since"))
+    .order_by(WorkOrderStep.at.desc(), WorkOrderStep.order_id.desc())
+    .limit(_MOST_LINES)
+)
 _UPLINK: Final = sa.select(
     sa.func.coalesce(sa.func.sum(PositionRecord.stored), 0),
     sa.func.coalesce(sa.func.sum(PositionRecord.quarantined), 0),
@@ -305,13 +332,14 @@ def _change(number: int, before: _Seen, seen: _Seen) -> Change:
         name
         for name, changed in (
             ("findings", bool(seen.lines)),
+            ("orders", bool(seen.orders)),
             ("readings", before.uplink != seen.uplink),
             ("gateways", before.gateways != seen.gateways),
         )
         if changed
     }
     urgent = _districts(line for line in seen.lines if line[2:] == ("UNACK", "urgent"))
-    return Change(number, frozenset(topics), _districts(seen.lines), urgent)
+    return Change(number, frozenset(topics), _districts(seen.lines), urgent, seen.orders)
 
 
 def _districts(lines: Iterable[tuple[int, str, str, str]]) -> frozenset[str]:

@@ -29,8 +29,14 @@ const busy = () => {
   if (pressed) return true;
   const live = document.getElementById("live");
   const active = document.activeElement;
-  return live && active && live.contains(active) && /^(INPUT|TEXTAREA|SELECT)$/.test(active.tagName);
+  if (!live) return false;
+  if (live.querySelector("form[data-edited]")) return true; // typed and not sent: it stays, whatever happens elsewhere
+  return active && live.contains(active) && /^(INPUT|TEXTAREA|SELECT)$/.test(active.tagName);
 };
+addEventListener("input", (event) => {
+  const form = event.target.closest?.("#live form");
+  if (form) form.dataset.edited = "true";
+});
 
 const refresh = () => {
   if (waiting) return;
