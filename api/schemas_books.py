@@ -11,6 +11,7 @@ from api.parameters import Moment, clean
 from api.schemas import Answer, At, NextCursor
 from api.schemas_access import Body
 from metering.quantities import Quantity, to_micro
+from registry.books import CustomerClass
 
 
 def _text(value: Any) -> Any:
@@ -100,6 +101,14 @@ class CustomerIn(Body):
     note: Note = ""
 
 
+class ClassIn(Body):
+    """Another customer class 用户类别: periods whose reading day lies before keep the class that they had."""
+
+    customer_class: CustomerClass = Field(examples=["commercial"])
+    at: When
+    note: Note = ""
+
+
 class UndoIn(Body):
     """Strike a wrong entry out; it stays visible."""
 
@@ -172,12 +181,21 @@ class CustomerOut(Answer):
     final_indexes: dict[str, str]
 
 
+class ClassOut(Answer):
+    """A customer class of the usage point."""
+
+    customer_class: str
+    from_at: At | None
+    to_at: At | None
+
+
 class HistoryOut(Answer):
     """Everything the books say of a usage point; entries newest first, one page of them."""
 
     usage_point: str
     installations: list[StayOut]
     customers: list[CustomerOut]
+    classes: list[ClassOut] = Field(description="Empty while the class never changed.")
     entries: list[EntryOut]
     next_cursor: NextCursor = None
 

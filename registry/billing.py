@@ -12,8 +12,9 @@ from sqlalchemy.engine import Connection
 from registry.ledger import upsert
 from registry.models import Closing, Installation, Meter, State, UsagePoint
 from registry.models_billing import BillingLine, BillingTotal
+from registry.models_books import Classification
 
-_CHUNK: Final = 500
+_CHUNK: Final = 1000
 _VERSION_KEY: Final = "billing_version"
 
 
@@ -35,10 +36,17 @@ def usage_points(
     district: str = "",
     only: Sequence[str] | None = None,
 ) -> list[Any]:
-    """Return a block of usage points by id, behind `after`; the texts filter when they are not empty."""
-    place = UsagePoint.__table__
-    statement = sa.select(place).where(place.c.id > after).order_by(place.c.id).limit(limit)
-    for column, wanted in (("customer_class", customer_class), ("medium", medium), ("district", district)):
+    """Return a block of usage points by id, behind `after`; the texts filter when they are not empty.
+
+    Each as (id, medium, customer_class, district, tz, account_number); a class finds also those that once had it.
+    """
+    place, once = UsagePoint.__table__, Classification.__table__
+    columns = (place.c[name] for name in ("id", "medium", "customer_class", "district", "tz", "account_number"))
+    statement = sa.select(*columns).where(place.c.id > after).order_by(place.c.id).limit(limit)
+    if customer_class:
+        was = sa.select(once.c.usage_point_id).where(once.c.customer_class == customer_class)
+        statement = statement.where(sa.or_(place.c.customer_class == customer_class, place.c.id.in_(was)))
+    for column, wanted in (("medium", medium), ("district", district)):
         if wanted:
             statement = statement.where(place.c[column] == wanted)
     if only is not None:
@@ -136,10 +144,10 @@ def _delete_lines(connection: Connection, period: str, points: Sequence[str]) ->
         )
 
 
-def history(connection: Connection, period: str, first: str, last: str) -> dict[str, Any]:
-    """Return by usage point, first <= id <= last, what earlier periods say.
+def history(connection: Connection, period: str, first: str, last: str) -> dict[str, tuple[int, str, int]]:
+    """Return by usage point, first <= id <= last, what earlier periods say: (year to date, last period, last end).
 
-    year_to_date: [micro] sum of this year's earlier totals. last_period, last_end: the newest one there is.
+    year to date: [micro] sum of this year's earlier totals. last period, last end [ms UTC]: the newest there is.
     """
     table = BillingTotal.__table__
     year = sa.case((table.c.period >= f"{period[:4]}-01", table.c.consumption), else_=0)
@@ -153,7 +161,7 @@ def history(connection: Connection, period: str, first: str, last: str) -> dict[
         .where(table.c.usage_point_id >= first, table.c.usage_point_id <= last, table.c.period < period)
         .group_by(table.c.usage_point_id)
     )
-    return {row.usage_point_id: row for row in connection.execute(statement)}
+    return {point: (int(used), newest, end) for point, used, newest, end in connection.execute(statement)}
 
 
 def stopped_since(

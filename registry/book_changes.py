@@ -25,7 +25,7 @@ from metering.errors import RegistryError
 from metering.quantities import MICRO, from_micro
 from registry import audit
 from registry.models import Installation, Meter, UsagePoint
-from registry.models_books import BookEntry, Occupancy
+from registry.models_books import BookEntry, Classification, Occupancy
 from registry.roles import Actor
 
 
@@ -34,7 +34,7 @@ class BookError(RegistryError):
 
 
 _TABLES: Final[dict[str, Any]] = {
-    kind.__tablename__: kind.__table__ for kind in (Installation, Meter, Occupancy, UsagePoint)
+    kind.__tablename__: kind.__table__ for kind in (Classification, Installation, Meter, Occupancy, UsagePoint)
 }
 
 

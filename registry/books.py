@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -18,6 +18,7 @@ from metering.errors import RegistryError
 from metering.messages import OFFICE
 from metering.quantities import COUNTERS, Quantity, to_micro
 from metering.settings import explain_row, nearest
+from registry.classes import change_class, known
 from registry.installations import exchange
 from registry.ledger import upsert
 from registry.models import Bus, Gateway, Installation, Meter, UsagePoint
@@ -158,9 +159,11 @@ def import_meters(
             bad.append(BadRow(line, meter, str(error)))
         else:
             rows.append((line, row))
-    swapped = _post(connection, [row for _, row in rows], billed or {})
-    done = {row.meter_id: line for line, row in rows}
-    bad += _exchanges(connection, swapped, done, actor or service("import"), now)
+    done, by = {row.meter_id: line for line, row in rows}, actor or service("import")
+    swapped = _post(
+        connection, [row for _, row in rows], billed or {}, lambda row: _classed(connection, row, by, now)
+    )
+    bad += _exchanges(connection, swapped, done, by, now)
     return ImportResult(len(rows), sorted(bad, key=lambda row: row.line))
 
 
@@ -226,8 +229,20 @@ def _known_buses(connection: Connection) -> dict[tuple[str, str], tuple[Any, ...
     return {(row.gateway_id, row.name): (row.kind, row.host, row.port) for row in rows}
 
 
-def _post(connection: Connection, rows: list[MeterRow], billed: Mapping[str, Quantity]) -> list[MeterRow]:
-    """Write what the rows say; return those whose exchange is to be recorded."""
+def _classed(connection: Connection, row: MeterRow, actor: Actor, now: int | None) -> None:
+    """Record that a file names another class than the books: periods before now keep the one that they had."""
+    if now is not None:
+        note = "class of a meters file"
+        change_class(connection, actor, _place(row), customer_class=row.customer_class, at=now, now=now, note=note)
+
+
+def _post(
+    connection: Connection,
+    rows: list[MeterRow],
+    billed: Mapping[str, Quantity],
+    classed: Callable[[MeterRow], None],
+) -> list[MeterRow]:
+    """Write what the rows say; return those whose exchange is to be recorded. classed: for those of another class."""
     gateways = {row.gateway: row.district for row in rows if row.gateway}
     upsert(
         connection,
@@ -250,7 +265,15 @@ def _post(connection: Connection, rows: list[MeterRow], billed: Mapping[str, Qua
     numbers = {
         (row.gateway_id, row.name): row.id for row in connection.execute(sa.select(Bus.id, Bus.gateway_id, Bus.name))
     }
-    upsert(connection, UsagePoint, [_usage_point(row) for row in rows], ("id",), replace=True)
+    points = {_place(row): row for row in rows}
+    classes = known(connection, list(points))
+    for point, row in points.items():
+        if row.customer_class and classes.get(point) and classes[point] != row.customer_class:
+            classed(row)
+    facts_of = [_usage_point(row) for row in rows]
+    for place in facts_of:  # a file that is silent about the class leaves it
+        place["customer_class"] = place["customer_class"] or classes.get(place["id"], "")
+    upsert(connection, UsagePoint, facts_of, ("id",), replace=True)
     kept = _states_to_keep(connection)
     meters = [_meter(row, numbers, billed) for row in rows]
     for row, facts in zip(rows, meters, strict=True):

@@ -114,9 +114,10 @@ class Latest(Base):
 
 
 class Closing(Base):
-    """The last index of each meter in each local day."""
+    """The last index of each meter in each local day. In SQLite it lies in the order of its key, as billing reads it."""
 
     __tablename__ = "closing"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 (SQLAlchemy's form)
     meter: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     day: Mapped[str] = mapped_column(sa.String(10), primary_key=True)
     quantity: Mapped[str] = mapped_column(sa.String(32))

@@ -1,7 +1,8 @@
 """The tables of the books beside `registry.models`. Times are [ms UTC], volumes int64 in 10⁻⁶ of the house unit.
 
 book_entry: every change to installations, states and customers, as it was recorded; rows are never changed.
-occupancy: which account a usage point belongs to, from when to when. office_row: readings that a person or a file
+occupancy, classification: which account and which class a usage point belongs to, from when to when.
+validation_rule: versions of the rules that readings are judged by. office_row: readings that a person or a file
 brought, on their way to the store. import_batch, import_row: a file that was looked at, and what became of it.
 quarantine_decision: what a person decided on a quarantined row, which itself stays as it came.
 """
@@ -50,6 +51,34 @@ class Occupancy(Base):
     to_at: Mapped[int | None]
     start_indexes: Mapped[dict[str, Any]]
     final_indexes: Mapped[dict[str, Any]]
+
+
+class Classification(Base):
+    """The customer class of a usage point from one moment to another; without any, `usage_point` holds it for ever."""
+
+    __tablename__ = "classification"
+    __table_args__ = (sa.Index("ix_classification_usage_point_id_from_at", "usage_point_id", "from_at"),)
+    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
+    usage_point_id: Mapped[str] = mapped_column(sa.ForeignKey("usage_point.id"))
+    customer_class: Mapped[str] = mapped_column(sa.String(32))
+    from_at: Mapped[int]
+    to_at: Mapped[int | None]
+
+
+class ValidationRule(Base):
+    """A version of a rule of validation, for readings from `valid_from` on. limits: its numbers. active: off or on."""
+
+    __tablename__ = "validation_rule"
+    __table_args__ = (sa.UniqueConstraint("rule", "version"),)
+    id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
+    rule: Mapped[str] = mapped_column(sa.String(32))
+    version: Mapped[int]
+    valid_from: Mapped[int]
+    active: Mapped[bool]
+    limits: Mapped[dict[str, Any]]
+    reason: Mapped[str] = mapped_column(sa.String(500))
+    author: Mapped[str] = mapped_column(sa.String(80))
+    made_at: Mapped[int]
 
 
 class OfficeRow(Base):

@@ -45,8 +45,7 @@ CAUSES: Final = {
 STOPS: Final = frozenset({*CAUSES.values(), "index_exceeds_digits", "final_index_contradicts"})
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):
     """One index as billing takes it. index: [micro]. source "installation": a start or final index of the books.
 
     edited: a correction stands in for what was read.

@@ -159,18 +159,18 @@ def _proved(
     marks = [fast.mark_of(t, i, i - index[0]) for t, i in zip(at, index, strict=True)]
     lines = []
     for row, kind in enumerate(kinds):
-        value = next((value for since, value in reversed(point.rates) if since <= moments[row]), None)
-        energy = None if value is None else energy_of(index[row + 1] - index[row], value)
+        energy = _energy(point.rates, moments[row], index[row + 1] - index[row]) if point.rates else None
         lines.append(Line(kind, stay.meter, account, marks[row], marks[row + 1], moments[row], energy))
     known = [line.energy for line in lines if line.energy is not None]
     used = index[-1] - index[0]
-    outcome = Outcome(
-        "billed",
-        lines=tuple(lines),
-        consumption=used,
-        energy=sum(known) if known and len(known) == len(lines) else None,
-    )
-    return outcome if used >= 0 else replace(outcome, state="doubtful", cause="negative", detail="it ran back in sum")
+    energy = sum(known) if known and len(known) == len(lines) else None
+    outcome = Outcome("billed", "", "", tuple(lines), used, 0, energy)
+    return outcome if used >= 0 else outcome._replace(state="doubtful", cause="negative", detail="it ran back in sum")
+
+
+def _energy(rates: Sequence[tuple[int, int]], since: int, used: int) -> int | None:
+    value = next((value for at, value in reversed(rates) if at <= since), None)
+    return None if value is None else energy_of(used, value)
 
 
 def _by_readings(store: ReadingStore, rules: RulesInForce, block: Sequence[Place]) -> dict[str, Outcome]:
@@ -242,9 +242,9 @@ def _finished(place: Place, outcome: Outcome, rules: RulesInForce) -> Total:
         outcome = states.without_bill(outcome, why)
     limit = rules.limits.get((place.customer_class, place.medium))
     outcome, shown = states.by_size(outcome, limit, place.bounds.months)
-    marks = [shown, "reverse" if outcome.reverse else "", "estimated" if outcome.method else ""]
-    marks.append("edited" if outcome.edited else "")
-    return Total(place, states.after_word(outcome, place.word), ",".join(mark for mark in marks if mark))
+    said = (("reverse", outcome.reverse), ("estimated", outcome.method), ("edited", outcome.edited))
+    shown = ",".join([*([shown] if shown else ()), *(mark for mark, there in said if there)])
+    return Total(place, states.after_word(outcome, place.word), shown)
 
 
 def _explained(connection: Connection, rules: RulesInForce, totals: Sequence[Total]) -> list[Total]:
@@ -263,8 +263,7 @@ def _explained(connection: Connection, rules: RulesInForce, totals: Sequence[Tot
         if each.outcome.hole is None
         else replace(
             each,
-            outcome=replace(
-                each.outcome,
+            outcome=each.outcome._replace(
                 cause=causes[each.outcome.hole[0]].cause,
                 detail=f"{each.outcome.detail}; {causes[each.outcome.hole[0]].detail}",
             ),

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from api.billing.calendars import ANY, DEFAULTS, Bounds, Calendar, Calendars, ExtraDay
 from api.billing.chain import STOPS, limits_for
+from api.billing.classes import ClassStay, period_of
 from api.billing.rules import Rules
 from api.billing.settings import BillingSettings
 from api.billing.states import Hanging, Word
 from api.billing.totals import Change, Point, Stay
 from metering.clock import parse_day
-from metering.quantities import Quantity
 from registry import billing as books
 from registry.models import Latest, Quarantine
 from registry.models_billing import (
@@ -27,7 +26,7 @@ from registry.models_billing import (
     CalorificValue,
     ReadingCorrection,
 )
-from registry.models_books import BookEntry, Occupancy
+from registry.models_books import BookEntry, Classification, Occupancy
 
 _DAY_MS = 86_400_000
 
@@ -67,8 +66,7 @@ class RulesInForce:
     beside: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One usage point that is due. since: [ms UTC] from where its readings must be looked at.
 
     earlier: [micro] of this year's former periods. gateways, intervals: by meter. word: a clerk's last one.
@@ -146,7 +144,8 @@ class _Block:
 
     stays: dict[str, list[Any]] = field(default_factory=dict)
     changes: dict[str, list[Any]] = field(default_factory=dict)
-    history: dict[str, Any] = field(default_factory=dict)
+    classes: dict[str, list[ClassStay]] = field(default_factory=dict)
+    history: dict[str, tuple[int, str, int]] = field(default_factory=dict)
     stopped: dict[str, int] = field(default_factory=dict)
     words: dict[str, Word] = field(default_factory=dict)
     sealed: dict[str, int] = field(default_factory=dict)
@@ -168,15 +167,18 @@ def places(
     )
     if not rows:
         return [], None
-    block = _block(connection, period, rows[0].id, rows[-1].id)
-    found = (_place(row, block, rules, period) for row in rows)
-    return [place for place in found if place is not None], rows[-1].id
+    first, last = str(rows[0][0]), str(rows[-1][0])
+    block = _block(connection, period, first, last)
+    found = [place for row in rows if (place := _place(row, block, rules, period)) is not None]
+    if scope.customer_class:  # a class that changed: only those whose period belongs to the wanted one
+        found = [place for place in found if place.customer_class == scope.customer_class]
+    return found, last
 
 
 def _block(connection: Connection, period: str, first: str, last: str) -> _Block:
     block = _Block()
-    for point, group in groupby(books.stays(connection, first, last), key=lambda row: row.usage_point_id):
-        block.stays[str(point)] = list(group)
+    for row in books.stays(connection, first, last):
+        block.stays.setdefault(row[0], []).append(row)
     table = Occupancy.__table__
     for row in connection.execute(
         sa.select(table)
@@ -184,6 +186,7 @@ def _block(connection: Connection, period: str, first: str, last: str) -> _Block
         .order_by(table.c.usage_point_id, table.c.from_at)
     ):
         block.changes.setdefault(row.usage_point_id, []).append(row)
+    block.classes = _classes(connection, first, last)
     block.history = books.history(connection, period, first, last)
     block.stopped = books.stopped_since(connection, period, STOPS, first, last)
     block.frozen = books.frozen_bounds(connection, period, first, last)
@@ -197,6 +200,19 @@ def _block(connection: Connection, period: str, first: str, last: str) -> _Block
     return block
 
 
+def _classes(connection: Connection, first: str, last: str) -> dict[str, list[ClassStay]]:
+    """Classes of those usage points whose class ever changed."""
+    table = Classification.__table__
+    found: dict[str, list[ClassStay]] = {}
+    for row in connection.execute(
+        sa.select(table)
+        .where(table.c.usage_point_id >= first, table.c.usage_point_id <= last)
+        .order_by(table.c.usage_point_id, table.c.from_at)
+    ):
+        found.setdefault(row.usage_point_id, []).append(ClassStay(row.customer_class, row.from_at, row.to_at))
+    return found
+
+
 def _words(connection: Connection, period: str, first: str, last: str) -> dict[str, Word]:
     table = BillingDecision.__table__
     rows = connection.execute(
@@ -208,77 +224,82 @@ def _words(connection: Connection, period: str, first: str, last: str) -> dict[s
 
 
 def _place(row: Any, block: _Block, rules: RulesInForce, period: str) -> Place | None:
-    bounds = rules.calendars.bounds(row.customer_class, row.medium, period, row.tz)
+    """Put together what one usage point needs. The hot loop of a city: a row is taken apart at once, by place."""
+    point, medium, customer_class, district, tz, account = row
+    bounds: Bounds | None
+    if point in block.classes:
+        found = period_of(rules.calendars, block.classes[point], medium, period, tz)
+        customer_class, bounds = (customer_class, None) if found is None else found
+    else:
+        bounds = rules.calendars.bounds(customer_class, medium, period, tz)
     if bounds is None:
         return None
-    history = block.history.get(row.id)
-    frozen = block.frozen.get(row.id)
+    history, frozen = block.history.get(point), block.frozen.get(point)
     bounds = _joined(bounds, history) if frozen is None else replace(bounds, start=frozen[0], end=frozen[1])
-    stays = block.stays.get(row.id, [])
-    look = rules.settings.lookback_days * _DAY_MS
-    tolerance = rules.boundary.tolerance_ms
-    known = history is not None and history.last_end == bounds.start
-    since = bounds.start - (tolerance + 2 * _DAY_MS if known else max(look, tolerance + 2 * _DAY_MS))
-    stopped = block.stopped.get(row.id)
-    if stopped is not None:
-        since = min(since, stopped - tolerance - 2 * _DAY_MS)
-    changes = block.changes.get(row.id, [])
+    known = history is not None and history[2] == bounds.start
+    stays, hanging, gateways, intervals = _hung(block.stays.get(point, ()), block, medium, customer_class)
+    changes = block.changes.get(point, ())
+    stopped = block.stopped.get(point)
     return Place(
         Point(
-            row.id,
-            [_stay(stay, row) for stay in stays],
-            changes[0].account_number if changes else row.account_number,
+            point,
+            stays,
+            changes[0].account_number if changes else account,
             [Change(c.from_at, c.account_number, dict(c.start_indexes or {})) for c in changes if c.from_at > 0],
-            _rates(rules, row),
+            _rates(rules, district, tz) if rules.rates and medium == "gas" else (),
         ),
         bounds,
-        row.medium,
-        row.customer_class,
-        row.district,
-        tuple(_hanging(stay, block) for stay in stays),
-        since,
-        int(history.year_to_date) if history is not None else 0,
+        medium,
+        customer_class,
+        district,
+        hanging,
+        _since(rules, bounds, stopped, known=known),
+        0 if history is None else history[0],
         known,
-        {stay.meter_id: stay.gateway_id or "" for stay in stays},
-        {stay.meter_id: min(stay.interval_s or 3600, 86_400) for stay in stays},
-        block.words.get(row.id),
+        gateways,
+        intervals,
+        block.words.get(point),
         stopped is not None,
     )
 
 
-def _joined(bounds: Bounds, history: Any) -> Bounds:
+def _since(rules: RulesInForce, bounds: Bounds, stopped: int | None, *, known: bool) -> int:
+    """From where readings must be looked at [ms UTC]: further back where no earlier total stands behind them."""
+    near = rules.boundary.tolerance_ms + 2 * _DAY_MS
+    since = bounds.start - (near if known else max(rules.settings.lookback_days * _DAY_MS, near))
+    return since if stopped is None else min(since, stopped - near)
+
+
+def _hung(
+    rows: Sequence[Any], block: _Block, medium: str, customer_class: str
+) -> tuple[list[Stay], tuple[Hanging, ...], dict[str, str], dict[str, int]]:
+    """Take the meters of a usage point apart: stays, what hangs there, gateways and reading intervals by meter."""
+    stays, hanging = [], []
+    gateways: dict[str, str] = {}
+    intervals: dict[str, int] = {}
+    for _, meter, start, end, first, final, quantity, digits, resolution, qmax, state, at, gateway, interval in rows:
+        limits = limits_for(medium, customer_class, digits, resolution, qmax)
+        stays.append(Stay(meter, quantity, limits, start, end, first, final))
+        sealed = block.sealed.get(meter) if state == "sealed" else None
+        hanging.append(Hanging(state, start, end, sealed, at))
+        gateways[meter] = gateway or ""
+        intervals[meter] = min(interval or 3600, 86_400)
+    return stays, tuple(hanging), gateways, intervals
+
+
+def _joined(bounds: Bounds, history: tuple[int, str, int] | None) -> Bounds:
     """Begin where the last stored period of this usage point ended, also when its class or calendar changed since."""
-    if history is None or history.last_end == bounds.start or history.last_period < bounds.before:
+    if history is None or history[2] == bounds.start or history[1] < bounds.before:
         return bounds
-    cuts = tuple(cut for cut in bounds.cuts if cut > history.last_end)
-    return Bounds(
-        bounds.period,
-        min(history.last_end, bounds.end),
-        bounds.end,
-        0,
-        bounds.end_window,
-        cuts,
-        bounds.months,
-        history.last_period,
-    )
+    _, last_period, last_end = history
+    cuts = tuple(cut for cut in bounds.cuts if cut > last_end)
+    start = min(last_end, bounds.end)
+    return Bounds(bounds.period, start, bounds.end, 0, bounds.end_window, cuts, bounds.months, last_period)
 
 
-def _stay(row: Any, place: Any) -> Stay:
-    limits = limits_for(place.medium, place.customer_class, row.index_digits, row.resolution, row.qmax)
-    quantity: Quantity = row.quantity
-    return Stay(row.meter_id, quantity, limits, row.installed_at, row.removed_at, row.start_index, row.final_index)
-
-
-def _hanging(row: Any, block: _Block) -> Hanging:
-    sealed = block.sealed.get(row.meter_id) if row.state == "sealed" else None
-    return Hanging(row.state, row.installed_at, row.removed_at, sealed, row.commissioned_at)
-
-
-def _rates(rules: RulesInForce, row: Any) -> tuple[tuple[int, int], ...]:
-    if row.medium != "gas" or not rules.rates:
-        return ()
-    found = rules.rates.get(row.district) or rules.rates.get("") or []
-    return tuple((parse_day(day, row.tz), value) for day, value in found)
+def _rates(rules: RulesInForce, district: str, tz: str) -> tuple[tuple[int, int], ...]:
+    found = rules.rates.get(district) or rules.rates.get("") or []
+    return tuple((parse_day(day, tz), value) for day, value in found)
 
 
 def meters_of(block: Sequence[Place]) -> list[str]:

@@ -68,14 +68,23 @@ class _Due:
 
 
 def visits(
-    database: Database, store: ReadingStore, settings: BillingSettings, period: str, areas: Areas
+    database: Database,
+    store: ReadingStore,
+    settings: BillingSettings,
+    period: str,
+    areas: Areas,
+    *,
+    state: str | None = None,
 ) -> Iterator[list[Visit]]:
-    """Yield what is known of the stored totals of a period, page by page; excluded ones are not due."""
+    """Yield what is known of the stored totals of a period, page by page; excluded ones are not due.
+
+    state: only totals in this state.
+    """
     after: tuple[str, str] | None = None
     tolerance = settings.rules().tolerance_ms
     while True:
         with database.read() as connection:
-            rows = by_place(connection, areas, Filters(period=period), limit=_PAGE, after=after)
+            rows = by_place(connection, areas, Filters(period=period, state=state), limit=_PAGE, after=after)
             if not rows:
                 return
             due = _due(connection, [row for row in rows if row.total["state"] != "excluded"])

@@ -11,8 +11,8 @@ a doubtful total billed as long as it is the one that was accepted; "reread" kee
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from api.billing.totals import Outcome
 
@@ -24,8 +24,7 @@ STATES: Final = (BILLED, DOUBTFUL, MISSING, EXCLUDED)
 _NOT_YET: Final = ("registered", "installed", "unused")
 
 
-@dataclass(frozen=True, slots=True)
-class Hanging:
+class Hanging(NamedTuple):
     """A meter at the usage point as far as states go. start, end, sealed_at, commissioned_at: [ms UTC] or None."""
 
     state: str
@@ -69,7 +68,7 @@ def without_bill(outcome: Outcome, why: str) -> Outcome:
     """Exclude, unless the meter counted all the same: use behind a seal or before service is for a person."""
     if outcome.consumption:
         cause = "used_while_sealed" if why == "sealed" else "used_out_of_service"
-        return replace(outcome, state=DOUBTFUL, cause=cause, detail=f"the books say {why}, and the meter counted")
+        return outcome._replace(state=DOUBTFUL, cause=cause, detail=f"the books say {why}, and the meter counted")
     return Outcome(EXCLUDED, why, "")
 
 
@@ -84,7 +83,7 @@ def by_size(outcome: Outcome, limit: tuple[int, int] | None, months: int) -> tup
     show, again = (months * each for each in limit)
     if used > again and outcome.state == BILLED:
         text = f"more than {again // 1_000_000} in this period must be read again"
-        return replace(outcome, state=DOUBTFUL, cause="large_use", detail=text), "large_use"
+        return outcome._replace(state=DOUBTFUL, cause="large_use", detail=text), "large_use"
     return outcome, "large_use" if used > show else ""
 
 
@@ -93,9 +92,9 @@ def after_word(outcome: Outcome, word: Word | None) -> Outcome:
     if word is None or word.consumption != outcome.consumption or outcome.state not in (BILLED, DOUBTFUL):
         return outcome
     if word.kind == "reread":
-        return replace(outcome, state=DOUBTFUL, cause="reread", detail=f"sent back to be read again by {word.actor}")
+        return outcome._replace(state=DOUBTFUL, cause="reread", detail=f"sent back to be read again by {word.actor}")
     if outcome.state == DOUBTFUL and word.cause == outcome.cause:
-        return replace(outcome, state=BILLED, detail=f"{outcome.cause} accepted by {word.actor}")
+        return outcome._replace(state=BILLED, detail=f"{outcome.cause} accepted by {word.actor}")
     return outcome
 
 

@@ -8,9 +8,10 @@ energy is rounded half away from zero to 10⁻⁶ kWh, once per line.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from api.billing.boundaries import NO_READING, Boundary, choose
 from api.billing.calendars import Bounds
@@ -22,10 +23,10 @@ from metering.steps import StepLimits
 PAIR: Final[tuple[Quantity, ...]] = ("volume_actual", "volume_standard")
 COMPANIONS: Final[tuple[Quantity, ...]] = (*PAIR, "volume_reverse")
 """Registers that a meter may have beside the billed one and that a total shows apart."""
+_NONE: Final[Mapping[Quantity, int]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Stay:
+class Stay(NamedTuple):
     """A meter at a usage point. start, end: [ms UTC], end None while it hangs there; indexes None when not known."""
 
     meter: str
@@ -46,8 +47,7 @@ class Change:
     indexes: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """A usage point as billing needs it. changes: of customer, oldest first. rates: (from ms UTC, 10⁻⁶ kWh/m³)."""
 
     id: str
@@ -57,8 +57,7 @@ class Point:
     rates: Sequence[tuple[int, int]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One meter between two indexes. kind: what ends it: meter (the period), exchange, extra_day, customer, energy.
 
     since: [ms UTC] the moment for which the opening index stands.
@@ -88,8 +87,7 @@ class Line:
         return self.closing.rollovers - self.opening.rollovers
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A total, or why there is none. state: billed, doubtful, missing. consumption None: missing.
 
     companions: further registers of the meters over the same times. method: of an estimate, "" when there is none.
@@ -103,7 +101,7 @@ class Outcome:
     consumption: int | None = None
     reverse: int = 0
     energy: int | None = None
-    companions: Mapping[Quantity, int] = field(default_factory=dict)
+    companions: Mapping[Quantity, int] = _NONE
     edited: bool = False
     method: str = ""
     hole: tuple[str, int] | None = None
@@ -152,7 +150,7 @@ def total(
     except _MissingError as error:
         return Outcome("missing", error.cause, error.detail, hole=error.hole)
     outcome = _outcome(point, [_with_energy(line, point.rates) for line in lines])
-    outcome = replace(outcome, companions=_companions(point, lines, companions or {}))
+    outcome = outcome._replace(companions=_companions(point, lines, companions or {}))
     return _judged(outcome, chains, doubt, conflicts)
 
 
@@ -263,7 +261,7 @@ def _stopped(stay: Stay, chain: Chain, opening: Mark, closing: Mark) -> _Missing
 
 def _with_energy(line: Line, rates: Sequence[tuple[int, int]]) -> Line:
     value = next((value for at, value in reversed(rates) if at <= line.since), None)
-    return line if value is None else replace(line, energy=energy_of(line.consumption, value))
+    return line if value is None else line._replace(energy=energy_of(line.consumption, value))
 
 
 def energy_of(volume: int, value: int) -> int:
@@ -313,7 +311,7 @@ def _judged(outcome: Outcome, chains: Sequence[Chain], doubt: str, conflicts: fr
     """Name what makes a known total doubtful; the first that holds speaks."""
     for cause, detail in _doubts(outcome, chains, doubt, conflicts):
         if detail:
-            return replace(outcome, state="doubtful", cause=cause, detail=detail)
+            return outcome._replace(state="doubtful", cause=cause, detail=detail)
     return outcome
 
 

@@ -15,6 +15,7 @@ from api.access.areas import meter_seen
 from api.access.caller import require_area
 from api.problems import ProblemError, not_found
 from api.schemas_books import (
+    ClassOut,
     CustomerOut,
     EntryOut,
     FateOut,
@@ -26,7 +27,7 @@ from api.schemas_books import (
 )
 from metering.clock import rfc3339
 from metering.quantities import from_micro
-from registry import book_changes, history, imports, office
+from registry import book_changes, classes, history, imports, office
 from registry.models import Meter, Quarantine, UsagePoint
 from registry.models_books import OfficeRow
 from registry.roles import Actor
@@ -83,6 +84,7 @@ def history_of(connection: Connection, usage_point: str, *, limit: int, cursor: 
         usage_point=usage_point,
         installations=[_stay(facts) for facts in stays],
         customers=[_customer(facts) for facts in customers],
+        classes=[_class(row) for row in classes.stays(connection, usage_point)],
         entries=page.items,
         next_cursor=page.next_cursor,
     )
@@ -111,6 +113,14 @@ def _stay(facts: history.InstallationFacts) -> StayOut:
         start_index=None if facts.start_index is None else from_micro(facts.start_index),
         final_index=None if facts.final_index is None else from_micro(facts.final_index),
         kind=facts.kind,
+    )
+
+
+def _class(row: Any) -> ClassOut:
+    return ClassOut(
+        customer_class=row.customer_class,
+        from_at=words.moment(row.from_at or None),
+        to_at=words.moment(row.to_at),
     )
 
 

@@ -17,6 +17,7 @@ from api.queries import books
 from api.replies import reply
 from api.routes.documented import answers
 from api.schemas_books import (
+    ClassIn,
     CustomerIn,
     DecisionIn,
     DoneOut,
@@ -30,7 +31,7 @@ from api.schemas_books import (
     SealIn,
     UndoIn,
 )
-from registry import book_changes, installations, occupancy, office, quarantine
+from registry import book_changes, classes, installations, occupancy, office, quarantine
 from registry.book_changes import BookError
 
 router = APIRouter(prefix="/api/v1", tags=["books"])
@@ -148,6 +149,17 @@ async def change_customer(
     return await _entry(request, house, caller, usage_point, lambda c: occupancy.change_customer(
         c, caller, usage_point, account_number=body.account_number, at=body.at, indexes=body.indexes, now=now,
         note=body.note))  # fmt: skip
+
+
+@router.post("/usage-points/{usage_point}/classes", summary="Change the customer class 用户类别", status_code=201,
+             **answers(DoneOut, status=201))  # fmt: skip
+async def change_class(
+    request: Request, house: InHouse, caller: InCaller, usage_point: PointPath, body: ClassIn, query: NoQuery
+) -> Response:
+    """A period is billed by the class at its reading day; what is closed stays as it is."""
+    now = house.clock.now_ms()
+    return await _entry(request, house, caller, usage_point, lambda c: classes.change_class(
+        c, caller, usage_point, customer_class=body.customer_class, at=body.at, now=now, note=body.note))  # fmt: skip
 
 
 @router.post("/book-entries/{number}/undo", summary="Strike an entry out", status_code=201,

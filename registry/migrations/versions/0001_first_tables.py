@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("index", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("quality", sa.String(length=16), nullable=False),
         sa.PrimaryKeyConstraint("meter", "day"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "counter",

@@ -15,6 +15,8 @@ def upgrade() -> None:
     op.add_column("installation", sa.Column("kind", sa.String(16), nullable=False, server_default="normal"))
     _entries()
     _occupancy()
+    _classification()
+    _validation()
     _office()
     _imports()
     _decisions()
@@ -66,6 +68,39 @@ def _occupancy() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_occupancy_usage_point_id_from_at", "occupancy", ["usage_point_id", "from_at"])
+
+
+def _classification() -> None:
+    big = _big()
+    op.create_table(
+        "classification",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("usage_point_id", sa.String(64), nullable=False),
+        sa.Column("customer_class", sa.String(32), nullable=False),
+        sa.Column("from_at", big, nullable=False),
+        sa.Column("to_at", big, nullable=True),
+        sa.ForeignKeyConstraint(["usage_point_id"], ["usage_point.id"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_classification_usage_point_id_from_at", "classification", ["usage_point_id", "from_at"])
+
+
+def _validation() -> None:
+    big = _big()
+    op.create_table(
+        "validation_rule",
+        sa.Column("id", big, autoincrement=True, nullable=False),
+        sa.Column("rule", sa.String(32), nullable=False),
+        sa.Column("version", big, nullable=False),
+        sa.Column("valid_from", big, nullable=False),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("limits", sa.JSON(), nullable=False),
+        sa.Column("reason", sa.String(500), nullable=False),
+        sa.Column("author", sa.String(80), nullable=False),
+        sa.Column("made_at", big, nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("rule", "version"),
+    )
 
 
 def _office() -> None:
@@ -225,6 +260,8 @@ def downgrade() -> None:
         "import_row",
         "import_batch",
         "office_row",
+        "validation_rule",
+        "classification",
         "occupancy",
         "book_entry",
     ):

@@ -66,6 +66,7 @@ def test_the_other_changes_have_routes_of_their_own(world: World) -> None:
         ("seals", {"meter": "G-0001", "at": FEB, "open_again": True}),
         ("openings", {"meter": "G-0001", "at": FEB, "index": "901"}),
         ("customers", {"account_number": "A-2", "at": "2026-02-10T00:00:00Z", "indexes": {"G-0001": "950"}}),
+        ("classes", {"customer_class": "commercial", "at": "2026-02-15T00:00:00Z"}),
         ("removals", {"meter": "G-0001", "at": "2026-02-20T00:00:00Z", "final_index": "990"}),
         ("installs", {"meter": "G-0001", "at": "2026-02-21T00:00:00Z", "start_index": "990"}),
     ):
@@ -74,7 +75,8 @@ def test_the_other_changes_have_routes_of_their_own(world: World) -> None:
     seen = world.get(f"{place}/history").json()
     assert len(seen["installations"]) == 3
     assert seen["customers"][-1]["start_indexes"] == {"G-0001": "950"}
-    assert len(seen["entries"]) == 6
+    assert [c["customer_class"] for c in seen["classes"]] == ["", "commercial"]
+    assert len(seen["entries"]) == 7
 
 
 def test_a_manual_reading_is_safe_with_the_answer_and_said_twice_it_is_one(world: World) -> None:
