@@ -20,6 +20,7 @@ from api.orders.settings import OrderSettings
 from api.outbound.service import run_outbound
 from api.outbound.settings import OutboundSettings
 from api.screens.flow_hours import run_flow
+from api.storage import run_sampling
 from metering.clock import Clock
 from metering.errors import RegistryError
 from metering.store import ReadingStore
@@ -57,6 +58,8 @@ async def background(
         works.append(asyncio.create_task(run_outbound(outbound, database, clock), name="outbound"))
     if store is not None:
         works.append(asyncio.create_task(run_flow(database, store, clock), name="flow"))
+    if store is not None:
+        works.append(asyncio.create_task(run_sampling(database, store, clock), name="sizes"))
     for work in works:
         work.add_done_callback(_say_why)
     try:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
 from anomaly import changes
 from anomaly.change_trial import DEFAULT_DAYS, MOST_METERS, try_change
 from anomaly.days import DAY_S
 from anomaly.thresholds import load_thresholds
+from api.jobs import book
+from api.jobs.settings import JobSettings
 from api.jobs.words import Work
+from registry.roles import Actor
 
 KIND = "thresholds.backtest"
 
@@ -18,6 +23,26 @@ def period(now_ms: int, t0: int | None, t1: int | None) -> tuple[int, int]:
     """Return the period to try, by default the last 30 days [ms UTC]."""
     end = now_ms if t1 is None else t1
     return (end - DEFAULT_DAYS * DAY_S * 1000 if t0 is None else t0), end
+
+
+def submit_backtest(
+    connection: Connection,
+    actor: Actor,
+    number: int,
+    *,
+    t0: int,
+    t1: int,
+    most_meters: int = MOST_METERS,
+    now_ms: int,
+    settings: JobSettings,
+) -> int:
+    """Queue the back-test of a change on t0 <= time < t1 [ms UTC] and return its job. Raises: RefusedError."""
+    args = {"change": number, "t0": t0, "t1": t1, "most_meters": most_meters}
+    changes.row_of(connection, actor, number)
+    title = f"back-test of the change of thresholds {number}"
+    job = book.submit(connection, actor, KIND, args, title=title, now_ms=now_ms, settings=settings)
+    changes.begin_test(connection, actor, number, job, now_ms=now_ms)
+    return job
 
 
 def backtest_job(job: Work) -> dict[str, Any]:

@@ -20,6 +20,7 @@ def make_workshop(settings: Settings) -> Workshop:
         partial(open_store, settings.store),
         settings.anomaly.thresholds,
         billing=settings.billing,
+        anchors=settings.audit.anchors,
     )
     return Workshop(settings.jobs, materials)
 

@@ -100,6 +100,14 @@ def parse_line(line: bytes) -> Anchor | None:
     return made if numbers and made.number > 0 and isinstance(made.hash, str) else None
 
 
+def newest(path: Path) -> Anchor | None:
+    """Return the last whole anchor of the file, None when it has none. Raises: OSError."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return _end(file)[1]
+
+
 def _end(file: Any) -> tuple[bool, Anchor | None]:
     """Whether the last line was cut, and the last whole anchor."""
     size = file.seek(0, os.SEEK_END)

@@ -22,6 +22,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from registry import audit
 from registry.models_access import Session, User
 from registry.refusals import RefusedError
 from registry.roles import Actor, Rank, Role, areas_from
@@ -161,6 +162,36 @@ def close_all(connection: Connection, user_id: int, *, keep: str = "") -> int:
     """End all sessions of a user, but for the one with id `keep`; returns how many."""
     gone = connection.execute(sa.delete(Session).where(Session.user_id == user_id, Session.id != keep))
     return gone.rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A login as its owner sees it. id: the token's hash, which opens nothing. Times [ms UTC]."""
+
+    id: str
+    created_at: int
+    seen_at: int
+    expires_at: int
+    address: str
+
+
+def list_of(connection: Connection, user_id: int, at: int) -> list[OpenSession]:
+    """Return the sessions of a user that are not over, the one seen last first."""
+    columns = (Session.id, Session.created_at, Session.seen_at, Session.expires_at, Session.address)
+    mine = sa.select(*columns).where(Session.user_id == user_id, Session.expires_at > at)
+    return [OpenSession(*row) for row in connection.execute(mine.order_by(Session.seen_at.desc(), Session.id))]
+
+
+def end_own(connection: Connection, actor: Actor, facts: SessionFacts, session_id: str, *, at: int) -> int:
+    """End one session of the user, or with "" all others than `facts`; returns how many. Audited."""
+    if session_id:
+        one = sa.delete(Session).where(Session.user_id == facts.user_id, Session.id == session_id)
+        ended = connection.execute(one).rowcount
+    else:
+        ended = close_all(connection, facts.user_id, keep=facts.id)
+    if ended:
+        audit.append(connection, actor, "user.end_sessions", "user", facts.user_name, at=at, after={"ended": ended})
+    return ended
 
 
 def sweep(connection: Connection, at: int) -> int:

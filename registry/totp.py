@@ -50,7 +50,7 @@ def enrol(connection: Connection, actor: Actor, name: str, *, at: int) -> tuple[
     secret = base64.b32encode(secrets.token_bytes(20)).decode()
     connection.execute(sa.update(User).where(User.id == user_id).values(totp_pending=secret))
     audit.append(connection, actor, "user.totp_enrol", "user", name, at=at)
-    return secret, pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=ISSUER)
+    return secret, _address(secret, name)
 
 
 def confirm(connection: Connection, actor: Actor, name: str, code: str, *, at: int, keep: str = "") -> None:
@@ -70,6 +70,38 @@ def confirm(connection: Connection, actor: Actor, name: str, code: str, *, at: i
     values = {"totp_secret": pending, "totp_pending": "", "totp_step": step}
     _change(connection, user_id, at, keep, values)
     audit.append(connection, actor, "user.totp_confirm", "user", name, at=at)
+
+
+def pending(connection: Connection, actor: Actor, name: str) -> tuple[str, str] | None:
+    """Return the secret that waits for its first code with its address, None when none waits.
+
+    Raises: RefusedError (unknown, forbidden).
+    """
+    _may(actor, name)
+    user_id = need(connection, name).id
+    secret = connection.execute(sa.select(User.totp_pending).where(User.id == user_id)).scalar_one()
+    return (secret, _address(secret, name)) if secret else None
+
+
+def _address(secret: str, name: str) -> str:
+    return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=ISSUER)
+
+
+def give_up(connection: Connection, actor: Actor, name: str, code: str, *, at: int, keep: str = "") -> None:
+    """Take one's own secret away, shown by a code of it, so that a page left open does not do it.
+
+    Raises: RefusedError (unknown, forbidden, conflict when there is none, invalid when the code is wrong or served).
+    """
+    _may(actor, name)
+    audit.lock(connection)
+    user_id = need(connection, name).id
+    held = connection.execute(sa.select(User.totp_secret, User.totp_step).where(User.id == user_id)).one()
+    if not held.totp_secret:
+        raise RefusedError("conflict", "no authenticator is in use")
+    step = step_of(held.totp_secret, code, at)
+    if step is None or step <= held.totp_step:
+        raise RefusedError("invalid", "this code is not right, or it was used already; wait for the next one")
+    remove(connection, actor, name, at=at, keep=keep)
 
 
 def remove(connection: Connection, actor: Actor, name: str, *, at: int, keep: str = "") -> None:

@@ -111,6 +111,8 @@ class Gate:
             detail = "this password was for one time: change it first (POST /api/v1/session/password)"
             raise ProblemError(403, "password-must-change", detail)
         if identity.session.must_enrol(self._totp_roles) and line not in CHANGING_PASSWORD | ENROLLING:
+            if _is_browser(scope):
+                return RedirectResponse("/account", 303, headers={"cache-control": "no-store"})
             detail = "one of your roles asks for codes at login: enrol first (POST /api/v1/session/totp)"
             raise ProblemError(403, "must-enrol", detail)
         return None

@@ -70,8 +70,12 @@ APPROVERS: Final = frozenset({Role.APPROVER, Role.SUPERVISOR, Role.BILLING, Role
 """Who may hold a rank that approves; the rank itself is asked for, too."""
 RULES: Final = frozenset({Role.SUPERVISOR, Role.ADMIN})
 """Reading days and calorific values."""
+BACKGROUND: Final = BILLS | BOOKS | THRESHOLDS
+"""Whoever may ask for long work has the page that shows it; each sees his own."""
 ADMINS: Final = frozenset({Role.ADMIN})
 AUDITORS: Final = frozenset({Role.ADMIN, Role.SUPERVISOR})
+ADMINISTRATION: Final = ADMINS | THRESHOLDS
+"""Who opens the pages of administration at all; each of them has roles of its own."""
 
 TABLE: Final[dict[tuple[str, str], Who]] = {
     # what watches the house
@@ -82,17 +86,100 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("GET", "/"): ANY_USER,
     ("GET", "/assets/{file}"): ANY_USER,
     ("POST", "/preferences"): ANYBODY,
-    ("GET", "/events"): LOOK,
+    ("GET", "/events"): ORDERS,
     ("GET", "/alarms"): LOOK,
     ("GET", "/alarms/{number}"): LOOK,
+    ("POST", "/alarms/acknowledge"): WATCH,
     ("POST", "/alarms/{number}/acknowledge"): WATCH,
     ("POST", "/alarms/{number}/comment"): WATCH,
     ("POST", "/alarms/{number}/shelve"): WATCH,
     ("POST", "/alarms/{number}/unshelve"): WATCH,
+    ("POST", "/alarms/{number}/out-of-service"): WATCH,
+    ("POST", "/alarms/{number}/return"): WATCH,
+    ("GET", "/shift"): LOOK,
+    ("POST", "/shift"): WATCH,
+    ("GET", "/shift/{number}"): LOOK,
+    ("POST", "/shift/{number}/note"): WATCH,
+    ("POST", "/shift/{number}/hand-over"): WATCH,
+    ("POST", "/shift/{number}/take-over"): WATCH,
+    ("GET", "/meters/{meter_id}/why"): LOOK,
     ("GET", "/meters"): LOOK,
     ("GET", "/meters/{meter_id}"): LOOK,
     ("GET", "/meters/{meter_id}/consumption"): LOOK,
     ("GET", "/field"): LOOK,
+    ("GET", "/billing"): LOOK,
+    ("GET", "/billing/deltas"): BILLS,
+    ("GET", "/billing/deltas/{number}"): BILLS,
+    ("POST", "/billing/deltas/{number}/approve"): APPROVERS,
+    ("GET", "/billing/{period}"): LOOK,
+    ("GET", "/billing/{period}/close"): BILLS,
+    ("POST", "/billing/{period}/close"): CLOSERS,
+    ("POST", "/billing/{period}/refresh"): CLERKS,
+    ("POST", "/billing/{period}/find-deltas"): CLERKS,
+    ("POST", "/billing/{period}/reconcile"): CLERKS,
+    ("POST", "/billing/{period}/verify"): BILLS,
+    ("POST", "/billing/{period}/export"): BILLS,
+    ("GET", "/billing/{period}/points/{usage_point}"): BILLS,
+    ("POST", "/billing/{period}/points/{usage_point}/decide"): CLERKS,
+    ("POST", "/billing/{period}/points/{usage_point}/readings"): CLERKS,
+    ("POST", "/billing/{period}/points/{usage_point}/adjust"): CLERKS,
+    ("POST", "/billing/{period}/points/{usage_point}/refresh"): CLERKS,
+    ("GET", "/jobs"): BACKGROUND,
+    ("GET", "/jobs/{number}"): BACKGROUND,
+    ("GET", "/jobs/{number}/result"): BACKGROUND,
+    ("POST", "/jobs/{number}/cancel"): BACKGROUND,
+    ("POST", "/jobs/import"): BOOKS,
+    ("GET", "/jobs/imports/{batch}"): BOOKS,
+    ("POST", "/jobs/imports/{batch}/post"): BOOKS,
+    ("GET", "/orders"): ORDERS,
+    ("POST", "/orders"): OPENERS,
+    ("GET", "/orders/new"): OPENERS,
+    ("GET", "/orders/slips"): ON_SITE,
+    ("GET", "/orders/{number}"): ORDERS,
+    ("GET", "/orders/{number}/{form}"): ORDERS,
+    ("POST", "/orders/{number}/accept"): DISPATCH,
+    ("POST", "/orders/{number}/decline"): DISPATCH,
+    ("POST", "/orders/{number}/dispatch"): DISPATCH,
+    ("POST", "/orders/{number}/recall"): DISPATCH,
+    ("POST", "/orders/{number}/cancel"): DISPATCH,
+    ("POST", "/orders/{number}/extend"): DISPATCH,
+    ("POST", "/orders/{number}/arrive"): ON_SITE,
+    ("POST", "/orders/{number}/receipt"): ON_SITE,
+    ("POST", "/orders/{number}/photos"): ON_SITE,
+    ("POST", "/orders/{number}/void"): SUPERVISORS,
+    ("POST", "/orders/{number}/note"): ON_SITE | OPENERS,
+    ("POST", "/orders/{number}/call"): OPENERS,
+    ("GET", "/account"): ANY_USER,
+    ("POST", "/account/totp"): ANY_USER,
+    ("POST", "/account/totp/confirm"): ANY_USER,
+    ("POST", "/account/totp/remove"): ANY_USER,
+    ("POST", "/account/logins/end"): ANY_USER,
+    ("GET", "/admin"): ADMINISTRATION,
+    ("GET", "/admin/users"): ADMINS,
+    ("POST", "/admin/users"): ADMINS,
+    ("GET", "/admin/users/{name}"): ADMINS,
+    ("POST", "/admin/users/{name}/edit"): ADMINS,
+    ("POST", "/admin/users/{name}/enable"): ADMINS,
+    ("POST", "/admin/users/{name}/disable"): ADMINS,
+    ("POST", "/admin/users/{name}/reset"): ADMINS,
+    ("POST", "/admin/users/{name}/unlock"): ADMINS,
+    ("POST", "/admin/users/{name}/remove-codes"): ADMINS,
+    ("GET", "/admin/keys"): ADMINS,
+    ("POST", "/admin/keys"): ADMINS,
+    ("POST", "/admin/keys/{key_id}/rotate"): ADMINS,
+    ("POST", "/admin/keys/{key_id}/revoke"): ADMINS,
+    ("GET", "/admin/audit"): AUDITORS,
+    ("POST", "/admin/audit/verify"): AUDITORS,
+    ("GET", "/admin/thresholds"): ADMINISTRATION,
+    ("POST", "/admin/thresholds"): ENGINEERS,
+    ("GET", "/admin/thresholds/changes/{number}"): ADMINISTRATION,
+    ("POST", "/admin/thresholds/changes/{number}/backtest"): ENGINEERS,
+    ("POST", "/admin/thresholds/changes/{number}/confirm"): CONFIRMERS,
+    ("POST", "/admin/thresholds/changes/{number}/cancel"): THRESHOLDS,
+    ("GET", "/admin/outbound"): SENDERS,
+    ("POST", "/admin/outbound/webhooks/{number}/replay"): SENDERS,
+    ("POST", "/admin/outbound/deliveries/{delivery}/replay"): SENDERS,
+    ("GET", "/admin/storage"): SENDERS,
     ("GET", "/docs"): ANY_USER,
     ("GET", "/docs/start.js"): ANY_USER,
     ("GET", "/docs/swagger-ui.css"): ANY_USER,
@@ -226,6 +313,7 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("POST", "/api/v1/usage-points/{usage_point}/removals"): BOOKS,
     ("POST", "/api/v1/usage-points/{usage_point}/seals"): BOOKS,
     ("POST", "/api/v1/usage-points/{usage_point}/openings"): BOOKS,
+    ("POST", "/api/v1/usage-points/{usage_point}/classes"): BOOKS,
     ("POST", "/api/v1/usage-points/{usage_point}/customers"): BOOKS,
     ("POST", "/api/v1/book-entries/{number}/undo"): BOOKS,
     ("POST", "/api/v1/meters/{meter_id}/manual-readings"): BOOKS,
@@ -289,12 +377,17 @@ CHANGING_PASSWORD: Final = frozenset(
 )
 """All else that is open to a user with a one-time password."""
 
-ENROLLING: Final = frozenset({("POST", "/api/v1/session/totp"), ("POST", "/api/v1/session/totp/confirm")})
+ENROLLING: Final = frozenset(
+    {("POST", "/api/v1/session/totp"), ("POST", "/api/v1/session/totp/confirm"), ("GET", "/account")}
+    | {("POST", "/account/totp"), ("POST", "/account/totp/confirm")}
+)
 """All else that is open to a user who must enrol for codes."""
 
 FORMS: Final = frozenset(
     {("POST", "/login"), ("POST", "/password"), ("POST", "/logout")}
-    | {("POST", f"/alarms/{{number}}/{deed}") for deed in ("acknowledge", "comment", "shelve", "unshelve")}
+    | {line for line in TABLE if line[0] == "POST" and line[1].startswith(("/alarms", "/shift", "/orders"))}
+    | {line for line in TABLE if line[0] == "POST" and line[1].startswith(("/account/", "/admin/"))}
+    | {line for line in TABLE if line[0] == "POST" and line[1].startswith(("/billing/", "/jobs/"))}
 )
 """Routes of plain HTML forms: they check the token that stands in the form, where a script would send a header."""
 

@@ -89,6 +89,12 @@ def row_of(connection: Connection, actor: Actor, number: int, *, lock: bool = Fa
     return dict(row)
 
 
+def any_row(connection: Connection, number: int) -> dict[str, Any] | None:
+    """Return one job whoever asked for it, None when it is forgotten; the caller has checked who may know of it."""
+    row = connection.execute(sa.select(JOB).where(JOB.c.id == number)).mappings().first()
+    return None if row is None else dict(row)
+
+
 def rows(
     connection: Connection, actor: Actor, *, state: str | None, kind: str | None, before: int | None, limit: int
 ) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from api.jobs.words import JobError, Kind
 
 KINDS: Final[dict[str, str]] = {
     "thresholds.backtest": "api.thresholds:backtest_job",
+    "audit.verify": "api.audit_job:verify_job",
     "billing.refresh": "api.jobs.billing:refresh_job",
     "billing.close": "api.jobs.billing:close_job",
     "billing.deltas": "api.jobs.billing:deltas_job",

@@ -25,7 +25,8 @@ class Materials:
     """What every job may use, in a form that another process can be given.
 
     open_store: a function of a module, or a `functools.partial` of one. thresholds: the file of `anomaly.thresholds`.
-    kinds: besides those of `api.jobs.kinds`. billing: the utility's numbers for totals.
+    kinds: besides those of `api.jobs.kinds`. billing: the utility's numbers for totals. anchors: the file that holds
+    the audit's anchors, None where nothing is anchored.
     """
 
     database_url: str
@@ -33,6 +34,7 @@ class Materials:
     thresholds: Path | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     billing: BillingSettings = field(default_factory=BillingSettings)
+    anchors: Path | None = None
 
 
 @dataclass(slots=True)

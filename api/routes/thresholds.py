@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from anomaly import changes
 from anomaly.changes import FloodError, StaleChangeError
-from anomaly.thresholds import load_thresholds
+from anomaly.thresholds import Thresholds, load_thresholds
 from api import paging, thresholds
 from api.access.caller import InCaller
 from api.house import House, InHouse
@@ -63,11 +63,11 @@ async def list_thresholds(
 ) -> Response:
     """Every value with where it comes from: built-in, an entry of the settings' file, or a change."""
     day = _date(query.on)
-    base = _base(house)
+    laid = base(house)
     now = house.clock.now_ms()
     found = await house.read(
         lambda c: queries.in_force(
-            c, caller, base, day=day, medium=query.medium or "", customer_class=query.customer_class or "",
+            c, caller, laid, day=day, medium=query.medium or "", customer_class=query.customer_class or "",
             meter=query.meter or "", now_ms=now,
         )
     )  # fmt: skip
@@ -92,11 +92,11 @@ async def propose_threshold_change(
     request: Request, house: InHouse, caller: InCaller, body: ChangeIn, query: Annotated[Nothing, Query()]
 ) -> Response:
     """It counts once it was tried on the past and somebody else has confirmed it, from its date on."""
-    base, now = _base(house), house.clock.now_ms()
+    laid, now = base(house), house.clock.now_ms()
 
     def work(connection: Connection) -> ChangeOut:
         number = changes.propose(
-            connection, caller, thresholds=base, effective=body.effective, scope=body.scope.words(),
+            connection, caller, thresholds=laid, effective=body.effective, scope=body.scope.words(),
             values=body.values, reason=body.reason, now_ms=now,
         )  # fmt: skip
         return queries.one_change(connection, caller, number, now_ms=now)
@@ -136,13 +136,10 @@ async def backtest_threshold_change(
         raise invalid("from", t0, f"the period must end before now and last up to {_LONGEST_D} days", place="body")
 
     def work(connection: Connection) -> JobOut:
-        args = {"change": number, "t0": t0, "t1": t1, "most_meters": wanted.most_meters}
-        changes.row_of(connection, caller, number)
-        title = f"back-test of the change of thresholds {number}"
-        job = book.submit(
-            connection, caller, thresholds.KIND, args, title=title, now_ms=now, settings=house.workshop.settings
-        )
-        changes.begin_test(connection, caller, number, job, now_ms=now)
+        job = thresholds.submit_backtest(
+            connection, caller, number, t0=t0, t1=t1, most_meters=wanted.most_meters, now_ms=now,
+            settings=house.workshop.settings,
+        )  # fmt: skip
         return jobs.job_out(book.row_of(connection, caller, job))
 
     made = await house.write(work)
@@ -210,7 +207,8 @@ def _answer(request: Request, change: ChangeOut) -> Response:
     return with_etag(reply(request, change, cached=False), change.version)
 
 
-def _base(house: House) -> Any:
+def base(house: House) -> Thresholds:
+    """Return the file's thresholds. Raises: ProblemError 503 when the file cannot be used."""
     try:
         return load_thresholds(house.workshop.thresholds)
     except SettingsError as error:

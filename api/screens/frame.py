@@ -39,8 +39,20 @@ CSP: Final = (
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 HEADERS: Final = {"content-security-policy": CSP, "cache-control": "no-store", "referrer-policy": "same-origin"}
-_NAVIGATION: Final = (("/", "overview"), ("/alarms", "alarms"), ("/meters", "meters"), ("/field", "field"))
+_NAVIGATION: Final = (
+    ("/", "overview"),
+    ("/alarms", "alarms"),
+    ("/shift", "shift"),
+    ("/orders", "orders"),
+    ("/meters", "meters"),
+    ("/field", "field"),
+    ("/billing", "billing"),
+    ("/jobs", "jobs"),
+    ("/admin", "admin"),
+)
 _KEEP_S: Final = 1.0
+_KEEP_ZONE_S: Final = 60.0
+"""The zone is that of most usage points: to count them takes 30 ms in a large city."""
 
 
 def _path(text: object) -> str:
@@ -72,16 +84,17 @@ async def surroundings(house: House) -> Surroundings:
 
     async def ask() -> Surroundings:
         try:
-            return await house.read(lambda c: _look(house, c))
+            zone = await house.shared.get("zone", lambda: house.read(city_zone), keep_s=_KEEP_ZONE_S)
+            return await house.read(lambda c: _look(house, c, zone))
         except (SQLAlchemyError, MetergateError, ProblemError) as error:
             return Surroundings("UTC", (sentence(error),))
 
     return await house.shared.get("surroundings", ask, keep_s=_KEEP_S)
 
 
-def _look(house: House, connection: Connection) -> Surroundings:
+def _look(house: House, connection: Connection, zone: str) -> Surroundings:
     checks = faults(connection, house.clock.now_ms(), house.settings.ingest_stale_s)
-    return Surroundings(city_zone(connection), tuple(f"{check.name}: {check.reason}" for check in checks))
+    return Surroundings(zone, tuple(f"{check.name}: {check.reason}" for check in checks))
 
 
 def sentence(error: Exception) -> str:
@@ -152,9 +165,13 @@ async def page(
     *,
     topics: str = "",
     status: int = 200,
+    at: str | None = None,
     **values: Any,
 ) -> Response:
-    """Return a whole page. topics: words of `api.screens.live` at which the page fetches itself anew."""
+    """Return a whole page. topics: words of `api.screens.live` at which the page fetches itself anew.
+
+    at: address of the page where a form is answered with it; None: the one that was asked for.
+    """
     around = await surroundings(house)
     identity = request.scope.get(IDENTITY)
     texts = texts_of(request)
@@ -169,8 +186,8 @@ async def page(
         themes=THEMES,
         assets=assets(),
         navigation=[item for item in _NAVIGATION if item[0] == "/" or may(caller, "GET", item[0])],
-        here=request.scope["path"],
-        back=_back(request),
+        here=at or request.scope["path"],
+        back=at or _back(request),
         may=_asker(caller),
         who=caller.name.partition(":")[2],
         csrf_token=identity.page_token if identity is not None else "",
