@@ -37,6 +37,8 @@ _IDLE_GAP_TCP_S: Final = 0.2
 _PARITIES: Final[dict[str, Parity]] = {"N": "none", "E": "even", "O": "odd"}
 
 Link = ModbusTcpLink | SerialBus
+LinkMaker = Callable[..., Link]
+"""As `make_link`, which is the one of the field."""
 
 
 def make_link(

@@ -52,8 +52,11 @@ class Outbox:
         rng: random.Random,
         memory_rows: int = 100_000,
         commit_interval_s: float = 0.02,
+        file: Callable[..., OutboxFile] = OutboxFile,
     ) -> None:
+        """file: what keeps the rows on disk."""
         self.path = path
+        self._make_file = file
         self.gateway = gateway
         self.memory_rows = memory_rows
         self.commit_interval_s = commit_interval_s
@@ -241,7 +244,7 @@ class Outbox:
         def work() -> tuple[OutboxFile, SpanSet, int | None, set[str]]:
             self._lock.take()
             adopt_rescued(self.path)
-            file = OutboxFile(self.path, gateway=self.gateway, new_epoch=self._new_epoch())
+            file = self._make_file(self.path, gateway=self.gateway, new_epoch=self._new_epoch())
             try:
                 return file, file.held(), file.oldest_at(), file.past_epochs()
             except BaseException:

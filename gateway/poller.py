@@ -19,7 +19,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.drivers.serial_bus import SerialBus
-from gateway.links import make_link
+from gateway.links import LinkMaker, make_link
 from gateway.meter_poll import Backoff, MeterPoll, StepMaker, cause_of
 from gateway.plan import BusFile, Plan
 from gateway.stamps import ClockWatch
@@ -46,7 +46,7 @@ class Bus:
         self.silent = 0
         self._demands: deque[tuple[Any, float, asyncio.Future[bytes]]] = deque()
         self._poller = poller
-        self.link = make_link(
+        self.link = poller.make_link(
             file, clock=poller.clock, rng=rng, counters=poller.counters, on_up=self._up, on_down=self._down
         )
 
@@ -160,9 +160,11 @@ class Poller:
         put: Callable[[Row], bool],
         pressure: Callable[[], float],
         look_s: float = _IDLE_SLEEP_S,
+        link: LinkMaker = make_link,
     ) -> None:
-        """look_s: [s] the longest pause between two looks while no meter is due."""
+        """look_s: [s] the longest pause between two looks while no meter is due. link: what makes a bus's link."""
         self.clock = clock
+        self.make_link = link
         self._look_s = look_s
         self.counters = dict.fromkeys(
             (

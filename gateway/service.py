@@ -7,7 +7,7 @@ import os
 import random
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,9 +19,11 @@ from gateway.command_actions import Actions
 from gateway.commands import Action, Commands
 from gateway.drivers.mqtt_memory import MqttMemory
 from gateway.drivers.mqtt_meters import MqttMeters
+from gateway.links import LinkMaker, make_link
 from gateway.meter_poll import Backoff
 from gateway.nonces import Nonces
 from gateway.outbox import Outbox
+from gateway.outbox_file import OutboxFile
 from gateway.plan import Plan
 from gateway.plan_intake import PlanIntake
 from gateway.poller import Poller
@@ -53,7 +55,10 @@ class Gateway:
         clock: Clock,
         rng: random.Random,
         field_broker: FieldBrokerSettings | None = None,
+        link: LinkMaker = make_link,
+        outbox_file: Callable[..., OutboxFile] = OutboxFile,
     ) -> None:
+        """link, outbox_file: what makes the link behind a bus, and what keeps the rows on disk."""
         self.settings = settings
         self.plan = plan
         self._broker = broker
@@ -68,6 +73,7 @@ class Gateway:
             rng=rng,
             memory_rows=settings.memory_rows,
             commit_interval_s=settings.commit_interval_s,
+            file=outbox_file,
         )
         self.ledger = SendLedger(
             rng,
@@ -84,6 +90,7 @@ class Gateway:
             put=self.outbox.put,
             pressure=lambda: self.outbox.pressure,
             look_s=settings.look_s,
+            link=link,
         )
         self._field_broker = field_broker or FieldBrokerSettings()
         self.pushed = self._make_pushed() if plan.mqtt else None

@@ -7,13 +7,11 @@ says so the broker, are given to them. With `SystemClock` the same house runs in
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,24 +20,30 @@ from anomaly.service import AnomalyService
 from anomaly.settings import AnomalySettings
 from api.orders.service import Orders
 from api.orders.settings import OrderSettings
+from gateway.links import make_link
 from gateway.plan import parse_plan
 from gateway.profile import Profile
+from gateway.profile_mqtt import load_mqtt_profiles
 from gateway.profiles import load_profiles
 from gateway.service import Gateway
-from gateway.settings import GatewaySettings
+from gateway.settings import FieldBrokerSettings, GatewaySettings
 from ingest.service import IngestService
 from ingest.settings import IngestSettings
-from ingest.store_sqlite import SqliteStore
 from metergate.commands.books import make_plan
 from metergate.memory_broker import MemoryBroker
+from metergate.virtual_books import fill_books
+from metergate.virtual_course import Course
+from metergate.virtual_fleet import VirtualFleet
+from metergate.virtual_hands import Gate, GatedDatabase, GatedStore, outbox_on
+from metergate.virtual_past import remember
+from metergate.virtual_pty import link_maker
 from metergate.virtual_script import Script
+from metergate.virtual_time import VirtualLoop
 from metering.broker_settings import BrokerSettings
 from metering.clock import Clock
 from metering.errors import MetergateError
-from registry.books import import_meters
+from metering.mqtt import Message
 from registry.database import Database
-from registry.roles import service
-from simulators.farm_settings import FarmSettings, MeterSettings, PortSettings
 from simulators.modbus_farm import Farm
 from simulators.scenario import Scenario
 from simulators.scenario_events import BUS_KINDS, HOUSE_KINDS, LINE_KINDS, LINK_KINDS
@@ -50,11 +54,16 @@ _ORDERS_S: Final = 600.0
 _DRAIN_S: Final = 86_400.0
 """Longest virtual time for which the end waits until all that was read is stored."""
 _LOOK_S: Final = 5.0
+_ANOMALY: Final = "virtual-anomaly"
+_INGEST: Final = "virtual-ingest"
 
 
 @dataclass(slots=True)
 class Frames:
-    """What went over the wire. planned: requests that the plan asks for. sent: by gateways. seen: by meters."""
+    """What went over a wire. planned: requests that the plan asks for. sent: by gateways. seen: by meters.
+
+    Of meters that send by themselves: messages that were due, that they made, that reached a gateway.
+    """
 
     planned: int = 0
     polls: int = 0
@@ -66,7 +75,8 @@ class Frames:
 class VirtualHouse:
     """All parts of one run, in `folder`. `run` plays the scenario to its end; what is left are files.
 
-    gateways: by name; one that is switched off by the script is missing meanwhile.
+    gateways: by name; one that is switched off by the script is missing meanwhile. frames: of all that is polled;
+    wires: by protocol.
     """
 
     scenario: Scenario
@@ -74,6 +84,7 @@ class VirtualHouse:
     clock: Clock
     meters: list[SimMeter] = field(init=False)
     frames: Frames = field(default_factory=Frames)
+    wires: defaultdict[str, Frames] = field(default_factory=lambda: defaultdict(Frames))
     gateways: dict[str, Gateway] = field(default_factory=dict)
     orders_opened: int = 0
     planned: Counter[str] = field(default_factory=Counter)
@@ -84,17 +95,28 @@ class VirtualHouse:
         if (self.folder / "registry.db").exists():
             raise MetergateError(f"{self.folder} holds a run already; name another folder")
         self.profiles: dict[str, Profile] = load_profiles()
-        digits = {name: profile.index_digits or 8 for name, profile in self.profiles.items()}
-        self.meters = make_meters(self.scenario, digits)
+        self.digits = {name: profile.index_digits for name, profile in self.profiles.items()}
+        self.digits |= {name: profile.index_digits for name, profile in load_mqtt_profiles().items()}
+        self.meters = make_meters(self.scenario, {name: count or 8 for name, count in self.digits.items()})
+        self.by_name = {meter.name: meter for meter in self.meters}
         self.memory_broker = MemoryBroker()
         self.broker: BrokerSettings = self.memory_broker.settings
-        self.farm = Farm(
-            self._farm_settings(), self.clock, profiles=self.profiles, flush_s=_RARELY_S,
-            curves={meter.name: meter.curve for meter in self.meters},
-        )  # fmt: skip
+        self.field_broker = FieldBrokerSettings().carried_by(self.memory_broker.carry)
+        self.fleet = VirtualFleet(
+            self.scenario, self.meters, self.clock, profiles=self.profiles, folder=self.folder, log=self.answers
+        )
+        self.store_gate = Gate()
+        self.disks: defaultdict[str, Gate] = defaultdict(Gate)
+        self._lives: dict[str, Gate] = {}
+        self._courses: dict[str, Course] = {}
+        self._clashes = {m.bus for m in self.meters if any(e.kind == "address_clash" for e, _, _ in m.events)}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._ended: list[Frames] = []
         self._end_s = float("inf")
+
+    @property
+    def farm(self) -> Farm:
+        """The meters on Modbus TCP."""
+        return self.fleet.tcp
 
     @property
     def registry_url(self) -> str:
@@ -120,13 +142,16 @@ class VirtualHouse:
     async def run(self, watch: Callable[[VirtualHouse], None] | None = None, watch_s: float = 86_400.0) -> None:
         """Play the whole scenario, then let everything that was read reach the store. watch: called each watch_s."""
         self._end_s = self.clock.monotonic() + (self.scenario.end_ms - self.clock.now_ms()) / 1000
-        await self.farm.start()
-        self._fill_books()
+        loop = asyncio.get_running_loop()
+        await self.fleet.start(loop.wires if isinstance(loop, VirtualLoop) else None, self.broker)
+        fill_books(self)
+        remember(self)
         with self.registry() as database:
             try:
                 self._start("orders", partial(self._clerk, database))
                 for part in ("ingest", "anomaly", *self._gateway_names()):
                     self.switch_on(part)
+                self.fleet.send()
                 if watch is not None:
                     self._start("watch", partial(self._watch, watch, watch_s))
                 await self._play()
@@ -157,6 +182,30 @@ class VirtualHouse:
         with suppress(asyncio.CancelledError):
             await task
 
+    async def kill(self, part: str) -> None:
+        """End a part as kill -9 does: it writes and says nothing more, and what it had in memory is gone."""
+        self._lives[part].shut(f"{part} was killed")
+        for client in self.clients(part):
+            self.memory_broker.lose(client)
+        task = self._tasks.pop(part)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    @property
+    def watchers(self) -> list[Callable[[Message], None]]:
+        """Who is called with each message that the broker gets."""
+        return self.memory_broker.watchers
+
+    def clients(self, part: str) -> tuple[str, ...]:
+        """Return the names that a part has at the broker."""
+        if part == "ingest":
+            return _INGEST, f"{_INGEST}-status"
+        return (f"{_ANOMALY}-notices",) if part == "anomaly" else (f"mg-gateway-{part}", f"metergate-{part}")
+
+    def _born(self, part: str) -> Gate:
+        self._lives[part] = Gate()
+        return self._lives[part]
+
     def _start(self, name: str, work: Callable[[], object]) -> None:
         made = work()
         if not asyncio.iscoroutine(made):
@@ -164,20 +213,25 @@ class VirtualHouse:
         self._tasks[name] = asyncio.get_running_loop().create_task(made, name=name)
 
     async def _ingest(self) -> None:
-        settings = IngestSettings(flush_s=max(1.0, self.scenario.gather_s), report_s=_RARELY_S, reload_s=_RARELY_S)
-        with self.registry() as database:
-            store = SqliteStore(self.store_path, mode="write")
+        life = self._born("ingest")
+        settings = IngestSettings(
+            instance=_INGEST, flush_s=max(1.0, self.scenario.gather_s), report_s=_RARELY_S, reload_s=_RARELY_S
+        )
+        with closing(GatedDatabase(self.registry_url, life)) as database:
+            store = GatedStore(self.store_path, life, self.store_gate, mode="write")
             await IngestService(settings, broker=self.broker, database=database, store=store, clock=self.clock).run()
 
     async def _anomaly(self) -> None:
+        life = self._born("anomaly")
         settings = AnomalySettings(
-            look_s=_RARELY_S, reload_s=_RARELY_S, report_s=_RARELY_S, heartbeat_s=_RARELY_S, flood_s=600.0,
-            lease_s=3 * _RARELY_S, gateway_stale_s=3 * _RARELY_S, settle_s=min(600.0, self.scenario.gather_s + 1),
+            instance=_ANOMALY, look_s=_RARELY_S, reload_s=_RARELY_S, report_s=_RARELY_S,
+            heartbeat_s=_RARELY_S, flood_s=600.0, lease_s=3 * _RARELY_S,
+            gateway_stale_s=3 * _RARELY_S, settle_s=min(600.0, self.scenario.gather_s + 1),
         )  # fmt: skip
-        with self.registry() as database:
+        with closing(GatedDatabase(self.registry_url, life)) as database:
             while not self.store_path.exists():
                 await self.clock.sleep(_LOOK_S)
-            store = SqliteStore(self.store_path, mode="read")
+            store = GatedStore(self.store_path, life, self.store_gate, mode="read")
             await AnomalyService(settings, broker=self.broker, database=database, store=store, clock=self.clock).run()
 
     async def _gateway(self, name: str) -> None:
@@ -189,15 +243,20 @@ class VirtualHouse:
             health_interval_s=600.0, look_s=60.0,
         )  # fmt: skip
         rng = random.Random(f"{scenario.seed} {name} {self.clock.now_ms()}")
-        gateway = Gateway(settings, plan, broker=self.broker, clock=self.clock, rng=rng)
+        loop = asyncio.get_running_loop()
+        gateway = Gateway(
+            settings, plan, broker=self.broker, clock=self.clock, rng=rng,
+            field_broker=self.field_broker,
+            link=link_maker(loop.wires) if isinstance(loop, VirtualLoop) else make_link,
+            outbox_file=outbox_on(self.disks[name], self._born(name)),
+        )  # fmt: skip
         self.gateways[name] = gateway
-        polls = [poll for bus in gateway.poller.buses.values() for poll in bus.polls]
-        planned = [(poll.meter.meter, poll.phase, poll.meter.interval_s, len(poll.steps)) for poll in polls]
+        self._courses[name] = Course(gateway)
         try:
             await gateway.run()
         finally:
             del self.gateways[name]
-            self._ended.append(self._count(gateway, planned))
+            self._count(self._courses.pop(name))
 
     async def _clerk(self, database: Database) -> None:
         """Work orders: the clerk's turns, as the API does them."""
@@ -233,8 +292,9 @@ class VirtualHouse:
 
     async def _drain(self) -> None:
         """No more polls; wait until every row that was read is acknowledged by ingest."""
-        for gateway in self.gateways.values():
-            gateway.poller.adopt(replace(gateway.plan, meters=(), buses=()))
+        await self.fleet.stop_sending()
+        for course in self._courses.values():
+            course.end()
         until = self.clock.monotonic() + _DRAIN_S
         while any(g.outbox.in_memory or g.outbox.held for g in self.gateways.values()):
             if self.clock.monotonic() > until:
@@ -248,20 +308,33 @@ class VirtualHouse:
             if (task := self._tasks.pop(name, None)) is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        self.frames.seen = self.farm.requests
-        for each in self._ended:
-            self.frames.polls += each.polls
-            self.frames.sent += each.sent
-        self.frames.planned = self.planned.total()
-        await self.farm.close()
+        self._count_wires()
+        await self.fleet.close()
 
-    def _count(self, gateway: Gateway, plan: list[tuple[str, float, float, int]]) -> Frames:
-        """plan: name, first moment, interval [s] and requests a poll of each meter."""
-        end = min(self.clock.monotonic(), self._end_s)
-        for name, first, every, steps in plan:
-            if first <= end:
-                self.planned[name] += (int((end - first) // every) + 1) * steps
-        return Frames(polls=gateway.poller.counters["polls"], sent=gateway.poller.counters["requests"])
+    def _count(self, course: Course) -> None:
+        """Add what a gateway's life came to."""
+        self.planned.update(course.planned(min(self.clock.monotonic(), self._end_s)))
+        for protocol, count in course.sent().items():
+            self.wires[protocol].sent += count
+        self.frames.polls += course.gateway.poller.counters["polls"]
+        self.frames.sent += course.gateway.poller.counters["requests"]
+        if received := course.received():
+            self.wires["mqtt"].seen += received
+
+    def _count_wires(self) -> None:
+        """Put together what went over each wire."""
+        seen = self.fleet.requests()
+        self.planned.update(self.fleet.messages_due(self._end_s))
+        for name, count in self.planned.items():
+            self.wires[self.by_name[name].group.protocol].planned += count
+        for protocol, count in seen.items():
+            if protocol == "mqtt":
+                self.wires[protocol].sent = count
+            else:
+                self.wires[protocol].seen = count
+        polled = [frames for protocol, frames in self.wires.items() if protocol != "mqtt"]
+        self.frames.seen = sum(frames.seen for frames in polled)
+        self.frames.planned = sum(frames.planned for frames in polled)
 
     @property
     def disturbed(self) -> bool:
@@ -270,6 +343,8 @@ class VirtualHouse:
 
     def is_disturbed(self, meter: SimMeter) -> bool:
         """True when the script touches a meter's line."""
+        if meter.bus in self._clashes:
+            return True
         return any(event.kind in LINE_KINDS or event.kind == "spike" for event, _, _ in meter.events) or any(
             event.kind in BUS_KINDS | LINK_KINDS and event.bus == meter.bus for event in self.scenario.event
         )
@@ -278,63 +353,3 @@ class VirtualHouse:
 
     def _gateway_names(self) -> list[str]:
         return sorted({group.gateway for group in self.scenario.fleet})
-
-    def _farm_settings(self) -> FarmSettings:
-        buses: dict[str, list[MeterSettings]] = {}
-        for meter in self.meters:
-            settings = MeterSettings(meter=meter.name, unit=meter.unit, profile=meter.group.profile, curve="rest")
-            buses.setdefault(meter.bus, []).append(settings)
-        self.buses = list(buses)
-        ports = tuple(PortSettings(meter=tuple(meters)) for meters in buses.values())
-        return FarmSettings(port=ports, seed=self.scenario.seed, log=self.answers)
-
-    def _fill_books(self) -> None:
-        """Import the meters, as of the start of the run."""
-        billed = {name: p.index.quantity for name, p in self.profiles.items() if p.index.quantity}
-        ports = dict(zip(self.buses, self.farm.ports, strict=True))
-        with self.registry() as database:
-            database.upgrade()
-            with database.begin() as connection:
-                text = _meters_csv(self.scenario, self.meters, self.profiles, ports)
-                result = import_meters(
-                    connection, text, billed=billed, actor=service("simulate"), now=self.clock.now_ms()
-                )
-        if result.bad:
-            raise MetergateError(f"the scenario's own meters are refused: {result.bad[0].reason}")
-
-
-def _meters_csv(
-    scenario: Scenario, meters: list[SimMeter], profiles: dict[str, Profile], ports: dict[str, int]
-) -> str:
-    out = io.StringIO()
-    names = (
-        "meter_id", "medium", "customer_class", "profile", "gateway", "bus", "bus_kind", "host", "port", "address",
-        "interval_s", "install_date", "commission_date", "index_digits", "resolution", "qmax_per_h", "tz", "district",
-    )  # fmt: skip
-    writer = csv.DictWriter(out, names)
-    writer.writeheader()
-    for meter in meters:
-        digits = profiles[meter.group.profile].index_digits
-        writer.writerow(
-            {
-                "meter_id": meter.name,
-                "medium": meter.group.medium,
-                "customer_class": meter.group.customer_class,
-                "profile": meter.group.profile,
-                "gateway": meter.group.gateway,
-                "bus": meter.bus,
-                "bus_kind": "modbus-tcp",
-                "host": "127.0.0.1",
-                "port": ports[meter.bus],
-                "address": meter.unit,
-                "interval_s": meter.group.interval_s,
-                "install_date": meter.facts.install_date.isoformat(),
-                "commission_date": meter.facts.install_date.isoformat() if meter.facts.commissioned else "",
-                "index_digits": digits or "",
-                "resolution": "0.01",
-                "qmax_per_h": f"{meter.facts.qmax_per_h:g}",
-                "tz": scenario.tz,
-                "district": meter.group.district,
-            }
-        )
-    return out.getvalue()

@@ -1,13 +1,16 @@
-"""Bytes between two sockets of one process, counted at both ends: sent, and not yet read.
+"""Bytes between two ends within one process, counted at both: sent, and not yet read.
 
-Only connections to a server of this loop are counted; a peer in another process has nobody to count at its end.
-The end of a connection counts as one byte more, because the other side has to notice it.
+Only connections to a server of this loop are counted, and pseudo-terminals of its simulators; a peer in another
+process has nobody to count at its end. The end of a connection counts as one byte more, because the other side has to
+notice it; a pseudo-terminal has no such end.
 """
 
 from __future__ import annotations
 
 import socket
 from typing import Any, Final
+
+from simulators.bus_ports import PtyPort
 
 Address = tuple[Any, ...]
 Way = tuple[Address, Address]
@@ -56,6 +59,24 @@ class Wires:
         elif (peer, own) not in self._ends:
             self._coming.add((peer, own))
         return _CountedSocket(sock, self, (own, peer))
+
+    def count_pty(self, port: PtyPort) -> None:
+        """Count what passes through a simulator's pseudo-terminal; its other end is a `CountedPort`."""
+        to_gateway, to_meters = pty_way(port.path)[::-1]
+        port.on_sent = lambda count: self.put(to_gateway, count)
+        port.on_read = lambda count: self.take(to_meters, count)
+        port.on_closed = lambda: self.leave(to_gateway)
+        port.on_open = lambda: self.join(to_gateway)
+        self.join(to_gateway)
+
+    def join(self, way: Way) -> None:
+        """Know that somebody is at the near end of a way."""
+        self._ends.add(way)
+
+    def leave(self, way: Way) -> None:
+        """Nobody is there any more: what comes for him is nobody's. Harmless twice."""
+        self._ends.discard(way)
+        self._owed.pop(way[::-1], None)
 
     def put(self, way: Way, count: int) -> None:
         """Bytes were handed to the kernel."""
@@ -119,6 +140,12 @@ class _CountedSocket(socket.socket):
         if self.fileno() >= 0:
             self._wires.end(self._way)
         super().close()
+
+
+def pty_way(path: str) -> tuple[Way, Way]:
+    """Return the ways from a gateway to the meters of a pseudo-terminal, and back."""
+    out = ((path, "gateway"), (path, "meters"))
+    return out, out[::-1]
 
 
 def _name(address: Address) -> str:

@@ -10,6 +10,7 @@ from gateway.protocols.cjt188 import Amount, Clock, Heat, Plain, Settlement, Vol
 from gateway.protocols.cjt188.message import DI_SET_TIME, WRITE
 from gateway.protocols.framing import StreamSplitter
 from metering.clock import parse_rfc3339, rfc3339
+from metering.reading import Flag
 from simulators.answer_log import asked_columns
 from simulators.bus_meter import BusMeter, Spoken
 
@@ -72,15 +73,21 @@ def _current(meter: BusMeter, index: int, now_ms: int) -> Volumes | Heat:
     clock = Clock.of(rfc3339(meter.local_ms(now_ms))[:19])
     if meter.profile.dialect.meter_type & 0xF0 != 0x20:
         volume = _volume(meter, index)
-        return Volumes(volume, _volume(meter, index // 2), clock, b"\x00\x00")
+        return Volumes(volume, _volume(meter, index // 2), clock, _status(meter.flags))
     beside = meter.values(index, now_ms)
     energy = Amount.of(index // 10_000, _KWH)
     return Heat(
         Amount.of(index // 20_000, _KWH), energy, Amount.of(beside.get("power", 0) // 10_000, _KW),
         Amount.of(beside.get("flow", 0) // 100, _M3H, decimals=4), Amount.of(beside.get("volume", 0) // 10_000, _M3),
         _bare(beside.get("temperature", 0)), _bare(beside.get("temperature_2", 0)), Amount(bytes(3), 0, 0),
-        clock, b"\x00\x00",
+        clock, _status(meter.flags),
     )  # fmt: skip
+
+
+def _status(flags: int) -> bytes:
+    """Return ST: valve in bits 0 and 1 (1 is closed), battery in bit 2; profiles read the same bits."""
+    low = bool(flags & Flag.VALVE_CLOSED) | bool(flags & Flag.LOW_BATTERY) << 2
+    return bytes((low, 0))
 
 
 def _set_time(meter: BusMeter, raw: bytes, now_ms: int) -> Plain | None:

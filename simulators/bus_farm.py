@@ -33,6 +33,7 @@ from simulators.bus_line import BusLine, Speaker
 from simulators.bus_meter import BusMeter, Spoken
 from simulators.bus_ports import PtyPort, TcpServerPort
 from simulators.bus_settings import BusFarmSettings, BusMeterSettings, SimulatedBusSettings, load_bus_farm
+from simulators.consumption import Curve
 from simulators.register_image import RegisterImage
 
 _FLUSH_S: Final = 0.1
@@ -66,8 +67,19 @@ class BusFarm:
     """All buses of one `BusFarmSettings`. Starting opens the ports; closing twice is harmless."""
 
     def __init__(
-        self, settings: BusFarmSettings, clock: Clock, *, profiles: Mapping[str, Profile] | None = None
+        self,
+        settings: BusFarmSettings,
+        clock: Clock,
+        *,
+        profiles: Mapping[str, Profile] | None = None,
+        curves: Mapping[str, Curve] | None = None,
+        flush_s: float = _FLUSH_S,
+        log: AnswerLog | None = None,
     ) -> None:
+        """curves: by meter, instead of what the settings call theirs. flush_s: [s] between two writes of the log.
+
+        log: one that is shared with other simulators, instead of the one in the settings.
+        """
         self.settings = settings
         self.meters: dict[str, BusMeter] = {}
         self.lines: dict[str, BusLine] = {}
@@ -76,7 +88,9 @@ class BusFarm:
         self._clock = clock
         self._profiles = load_profiles(*settings.profiles) if profiles is None else profiles
         self._check_profiles()
-        self._log = AnswerLog(settings.log) if settings.log else NoAnswerLog()
+        self._curves = curves or {}
+        self._flush_s = flush_s
+        self._log = log or (AnswerLog(settings.log) if settings.log else NoAnswerLog())
         for bus in settings.bus:
             self._add(bus)
         self.control = BusControl(self.meters, self.ports, clock, stats=self.stats, flush=self._log.flush)
@@ -158,13 +172,13 @@ class BusFarm:
         return [_voice(protocol, meters, images, bus.baud) for protocol, meters in groups.items()]
 
     def _meter(self, settings: BusMeterSettings, images: bus_modbus.Images) -> BusMeter:
-        profile = self._profiles[settings.profile]
+        profile, curve = self._profiles[settings.profile], self._curves.get(settings.meter)
         if profile.is_modbus:
             image = RegisterImage(profile)
-            meter = BusMeter(settings, profile, seed=self.settings.seed, step=image.step)
+            meter = BusMeter(settings, profile, seed=self.settings.seed, step=image.step, curve=curve)
             images.add(meter, image)
             return meter
-        return BusMeter(settings, profile, seed=self.settings.seed, step=_step(profile))
+        return BusMeter(settings, profile, seed=self.settings.seed, step=_step(profile), curve=curve)
 
     def _check_profiles(self) -> None:
         problems = [
@@ -179,7 +193,7 @@ class BusFarm:
 
     async def _flush_often(self) -> None:
         while True:
-            await self._clock.sleep(_FLUSH_S)
+            await self._clock.sleep(self._flush_s)
             self._log.flush()
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from gateway.protocols.framing import Cut, StreamSplitter
 from metering.clock import Clock
@@ -61,7 +61,10 @@ class LineStats:
 
 
 class BusLine:
-    """See the module. write: sends bytes to the other side."""
+    """See the module. write: sends bytes to the other side.
+
+    echo: the adapter hears what it sends. delay_s: [s] that the master's bytes need to get here.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,8 @@ class BusLine:
         rng: random.Random,
     ) -> None:
         self.settings = settings
+        self.echo = settings.echo
+        self.delay_s = 0.0
         self.stats = LineStats()
         self.write: Callable[[bytes], None] = lambda data: None
         self._speakers = speakers
@@ -90,6 +95,21 @@ class BusLine:
 
     def received(self, data: bytes) -> None:
         """Take in bytes of the master."""
+        if self.delay_s:
+            self._start(self._take_later(data))
+        else:
+            self._take(data)
+
+    async def _take_later(self, data: bytes) -> None:
+        await self._clock.sleep(self.delay_s)
+        self._take(data)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _take(self, data: bytes) -> None:
         now = self._clock.monotonic()
         if now - self._heard_at > _STALE_S:
             for speaker in self._speakers:
@@ -98,7 +118,7 @@ class BusLine:
         self._heard_at = now
         self._heard_bytes += len(data)
         self._heard_until = max(now, self._heard_until) + len(data) * self._char_s
-        if self.settings.echo:
+        if self.echo:
             self.write(data)
         for speaker in self._speakers:
             for piece in speaker.splitter.feed(data):
@@ -115,10 +135,7 @@ class BusLine:
         if not meters:
             return
         self.stats.requests += 1
-        work = self._collide(speaker, meters, raw) if len(meters) > 1 else self._answer(speaker, meters[0], raw)
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(self._collide(speaker, meters, raw) if len(meters) > 1 else self._answer(speaker, meters[0], raw))
 
     async def _answer(self, speaker: Speaker, meter: BusMeter, raw: bytes) -> None:
         """Let one meter answer, in the order in which it was asked."""

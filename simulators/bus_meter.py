@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from gateway.profile import MeterField, Profile
 from metering.quantities import MICRO, Quantity
 from simulators.bus_settings import BusFaultSettings, BusMeterSettings
-from simulators.consumption import make_curve
+from simulators.consumption import Curve, make_curve
+from simulators.meter_clock import MeterClock
 from simulators.side_values import side_values
 
 
@@ -26,17 +27,21 @@ class Spoken:
 class BusMeter:
     """See the module. step: [10⁻⁶ house units] the last digit of what its index can show."""
 
-    def __init__(self, settings: BusMeterSettings, profile: Profile, *, seed: int, step: int) -> None:
+    def __init__(
+        self, settings: BusMeterSettings, profile: Profile, *, seed: int, step: int, curve: Curve | None = None
+    ) -> None:
+        """curve: instead of the one that the settings name."""
         self.settings = settings
         self.profile = profile
         self.step = step
         self.rng = random.Random(zlib.crc32(settings.meter.encode()) ^ seed)
-        self._curve = make_curve(
+        self._curve = curve or make_curve(
             settings.curve, seed=seed, meter=settings.meter, start_index=settings.start_index, step=step
         )
         self._side = side_values(profile.medium, meter=settings.meter, seed=seed)
         self._moved = 0
-        self.clock_ms = settings.clock_off_s * 1000
+        self.flags = 0
+        self.clock = MeterClock(settings.clock_off_s * 1000)
         self.times_set: list[int] = []
         self._set: int | None = None
         self._fault: BusFaultSettings | None = None
@@ -53,6 +58,11 @@ class BusMeter:
         self._fault = fault
         self._left = fault.times if fault else None
 
+    @property
+    def clock_ms(self) -> int:
+        """[ms] by which its clock was ahead of UTC when it was set last."""
+        return self.clock.off_ms
+
     def hit(self) -> BusFaultSettings | None:
         """Return the fault that spoils the next answer, if one does, and count it."""
         fault = self._fault
@@ -66,11 +76,11 @@ class BusMeter:
 
     def local_ms(self, now_ms: int) -> int:
         """Return what its clock shows [ms as if local time were UTC]; off by `clock_off_s` until it is set."""
-        return now_ms + self.clock_ms
+        return self.clock.shown_ms(now_ms)
 
     def set_clock(self, local_ms: int, now_ms: int) -> None:
         """Take a time."""
-        self.clock_ms = local_ms - now_ms
+        self.clock.set(local_ms, now_ms)
         self.times_set.append(now_ms)
 
     def set_index(self, micro: int, now_ms: int) -> None:
@@ -92,7 +102,11 @@ class BusMeter:
 
     def index(self, now_ms: int) -> int:
         """Return the billed index as its last digit shows it [10⁻⁶ house units], rolled over at its digits."""
-        raw = max(0, self._curve.index(now_ms) + self._moved) // self.step * self.step
+        return self.shown(self._curve.index(now_ms) + self._moved)
+
+    def shown(self, index: int) -> int:
+        """Return what its register shows of an index [10⁻⁶ house units]."""
+        raw = max(0, index) // self.step * self.step
         digits = self.profile.index_digits
         return raw % (10**digits * MICRO) if digits else raw
 

@@ -40,6 +40,7 @@ class Images:
             return Spoken(encode_rtu(Frame(raw[0], bytes((pdu[0] | 0x80, block)))), log)
         index = meter.index(now_ms)
         image.show({q: v for q, v in meter.values(index, now_ms).items() if q != meter.profile.index.quantity})
+        image.show_flags(meter.flags)
         said = image.show_index(index) if block.holds_index else None
         registers = bytes(image.space(block.function)[block.begin : block.end])
         return Spoken(encode_rtu(Frame(raw[0], bytes((block.function, len(registers))) + registers)), log, said)

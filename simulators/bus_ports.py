@@ -17,10 +17,18 @@ Received = Callable[[bytes], None]
 
 
 class PtyPort:
-    """A pseudo-terminal; `link` is a name that keeps pointing to it, as /dev/serial/by-id does."""
+    """A pseudo-terminal; `link` is a name that keeps pointing to it, as /dev/serial/by-id does.
+
+    on_sent, on_read: told how many bytes the terminal took from us, and how many we took from it. on_open, on_closed:
+    told that our end came and went.
+    """
 
     def __init__(self, link: Path | None, received: Received) -> None:
         self.path = ""
+        self.on_sent: Callable[[int], None] = lambda count: None
+        self.on_read: Callable[[int], None] = lambda count: None
+        self.on_open: Callable[[], None] = lambda: None
+        self.on_closed: Callable[[], None] = lambda: None
         self._link = link
         self._received = received
         self._master = self._slave = -1
@@ -37,11 +45,12 @@ class PtyPort:
             self._link.symlink_to(self.path)
             self.path = str(self._link)
         asyncio.get_running_loop().add_reader(self._master, self._readable)
+        self.on_open()
 
     def write(self, data: bytes) -> None:
         """Send; what nobody reads is thrown away when the terminal is full, as on a real wire."""
         with suppress(BlockingIOError, OSError):
-            os.write(self._master, data)
+            self.on_sent(os.write(self._master, data))
 
     def close(self) -> None:
         """Take the terminal away: whoever has it open notices."""
@@ -51,6 +60,7 @@ class PtyPort:
         os.close(self._slave)
         os.close(self._master)
         self._master = self._slave = -1
+        self.on_closed()
         if self._link is not None:
             self._link.unlink(missing_ok=True)
 
@@ -60,6 +70,7 @@ class PtyPort:
         except (BlockingIOError, OSError):
             return
         if data:
+            self.on_read(len(data))
             self._received(data)
 
 

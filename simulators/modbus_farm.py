@@ -45,15 +45,19 @@ class Farm:
         profiles: Mapping[str, Profile] | None = None,
         curves: Mapping[str, Curve] | None = None,
         flush_s: float = _FLUSH_S,
+        log: AnswerLog | None = None,
     ) -> None:
-        """curves: by meter, instead of what the settings call theirs. flush_s: [s] between two writes of the log."""
+        """curves: by meter, instead of what the settings call theirs. flush_s: [s] between two writes of the log.
+
+        log: one that is shared with other simulators, instead of the one in the settings.
+        """
         self.settings = settings
         self._curves = curves or {}
         self._flush_s = flush_s
         self._clock = clock
         self._profiles = load_profiles(*settings.profiles) if profiles is None else profiles
         self._check_profiles()
-        self._log = AnswerLog(settings.log) if settings.log else NoAnswerLog()
+        self._log = log or (AnswerLog(settings.log) if settings.log else NoAnswerLog())
         self.meters: dict[str, SimulatedMeter] = {}
         self._ports = [self._port(port) for port in settings.port]
         self._servers: list[asyncio.Server] = []
@@ -88,6 +92,17 @@ class Farm:
     def hang_up(self, place: int) -> None:
         """Drop all clients of one port, by its place in the settings, as a link that breaks."""
         self._ports[place].close()
+
+    def delay(self, place: int, seconds: float) -> None:
+        """Let requests to one port take so long on their way; 0 ends it."""
+        self._ports[place].delay_s = seconds
+
+    def go_deaf(self, place: int, *, newcomers: bool) -> None:
+        """Forget the clients of one port without a word: their connections stay, and nobody answers on them.
+
+        newcomers: whether those that connect from now on are not answered either.
+        """
+        self._ports[place].go_deaf(newcomers=newcomers)
 
     @property
     def requests(self) -> int:

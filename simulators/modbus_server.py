@@ -7,8 +7,8 @@ one segment for all requests of one segment.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Coroutine, Mapping
+from typing import Any, cast
 
 from metering.clock import Clock
 from simulators.faults import exception
@@ -28,6 +28,14 @@ class MeterPort:
         self.tasks: set[asyncio.Task[None]] = set()
         self.refused = 0
         self.requests = 0
+        self.delay_s = 0.0
+        self.deaf_to_newcomers = False
+
+    def go_deaf(self, *, newcomers: bool) -> None:
+        """Let the connections that there are stay, and hear nothing on them any more."""
+        self.deaf_to_newcomers = newcomers
+        for connection in self.connections:
+            connection.is_deaf = True
 
     def connection(self) -> MeterConnection:
         """Make the protocol for one new client (asyncio's protocol factory)."""
@@ -46,6 +54,7 @@ class MeterConnection(asyncio.Protocol):
 
     def __init__(self, port: MeterPort) -> None:
         self._port = port
+        self.is_deaf = port.deaf_to_newcomers
         self._transport: asyncio.Transport | None = None
         self._rest = b""
 
@@ -66,6 +75,12 @@ class MeterConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer all whole requests; keep the beginning of the next; close on bytes that are not Modbus TCP."""
+        if self._port.delay_s and not self.is_deaf:
+            self._start(self._take_later(data))
+        elif not self.is_deaf:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         port = self._port
         if self._rest:
             data = self._rest + data
@@ -95,13 +110,21 @@ class MeterConnection(asyncio.Protocol):
     def _odd(self, reply: Late | Hangup, answers: list[bytes]) -> bool:
         """Deal with what is not simply bytes; False ends this connection."""
         if isinstance(reply, Late):
-            task = asyncio.get_running_loop().create_task(self._answer_later(reply))
-            self._port.tasks.add(task)
-            task.add_done_callback(self._port.tasks.discard)
+            self._start(self._answer_later(reply))
             return True
         self._send(answers)
         self.hang_up()
         return False
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._port.tasks.add(task)
+        task.add_done_callback(self._port.tasks.discard)
+
+    async def _take_later(self, data: bytes) -> None:
+        await self._port.clock.sleep(self._port.delay_s)
+        if self._transport is not None and not self.is_deaf:
+            self._take(data)
 
     def _refuse(self, answers: list[bytes]) -> None:
         self._port.refused += 1

@@ -13,7 +13,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from metering.clock import Clock, SystemClock
 from metering.errors import FrameError, SettingsError
 from metering.mqtt import MqttSession
 from simulators.answer_log import AnswerLog, NoAnswerLog
+from simulators.consumption import Curve
 from simulators.mqtt_sender import MqttMeter, Sender, repeat
 from simulators.mqtt_settings import MqttMetersSettings, load_mqtt_meters
 from simulators.mqtt_sparkplug import EdgeNodeSimulator
@@ -33,19 +34,44 @@ _LAST_WORDS_S: Final = 3.0
 
 
 class MqttMeters:
-    """All meters of one `MqttMetersSettings`; `run` until cancelled."""
+    """All meters of one `MqttMetersSettings`; `run` until cancelled.
 
-    def __init__(self, settings: MqttMetersSettings, clock: Clock) -> None:
+    meters: by name. first_due: [s of the monotonic clock] when each sends for the first time.
+    """
+
+    def __init__(
+        self,
+        settings: MqttMetersSettings,
+        clock: Clock,
+        *,
+        curves: Mapping[str, Curve] | None = None,
+        flush_s: float = _FLUSH_S,
+        log: AnswerLog | None = None,
+        client_id: str = "",
+    ) -> None:
+        """curves: by meter, instead of what the settings call theirs. flush_s: [s] between two writes of the log.
+
+        log: one that is shared with other simulators, instead of the one in the settings. client_id: our name at the
+        broker, made from seed and number of meters when empty.
+        """
         self.settings = settings
         self._clock = clock
-        self._log = AnswerLog(settings.log) if settings.log else NoAnswerLog()
-        meters = [MqttMeter(each, seed=settings.seed, log=self._log, clock=clock) for each in settings.meter]
+        self._flush_s = flush_s
+        self._log = log or (AnswerLog(settings.log) if settings.log else NoAnswerLog())
+        self._shares_log = log is not None
+        given = curves or {}
+        meters = [
+            MqttMeter(each, seed=settings.seed, log=self._log, clock=clock, curve=given.get(each.meter))
+            for each in settings.meter
+        ]
+        self.meters = {meter.settings.meter: meter for meter in meters}
+        self.first_due: dict[str, float] = {}
         self._plain = [meter for meter in meters if meter.settings.format != "sparkplug"]
         self._nodes = self._make_nodes([meter for meter in meters if meter.settings.format == "sparkplug"])
         host = settings.wait_for_host
         self._session = MqttSession(
             settings.broker,
-            client_id=f"sim-meters-{settings.seed}-{len(meters)}",
+            client_id=client_id or f"sim-meters-{settings.seed}-{len(meters)}",
             clock=clock,
             subscriptions=[(f"{sparkplug_b.NAMESPACE}/STATE/{host}", 1)] if host else (),
         )
@@ -81,7 +107,8 @@ class MqttMeters:
             for link in links:
                 link.cancel()
             await asyncio.gather(*timers, *links, return_exceptions=True)
-            self._log.close()
+            if not self._shares_log:
+                self._log.close()
 
     def _links(self) -> list[Awaitable[None]]:
         found: list[Awaitable[None]] = [self._session.run()]
@@ -93,11 +120,13 @@ class MqttMeters:
         sender = Sender(self._session, self._clock)
         jobs = [(meter, partial(sender.send_next, meter)) for meter in self._plain]
         jobs += [(meter, partial(node.send_next, meter)) for node in self._nodes for meter in node.meters]
+        phases = [meter.chance.random() for meter, _ in jobs]
+        now = self._clock.monotonic()
+        for (meter, _), phase in zip(jobs, phases, strict=True):
+            self.first_due[meter.settings.meter] = now + phase * meter.settings.interval_s
         return [
-            asyncio.ensure_future(
-                repeat(partial(self._shielded, job), meter.settings.interval_s, meter.chance.random(), self._clock)
-            )
-            for meter, job in jobs
+            asyncio.ensure_future(repeat(partial(self._shielded, job), meter.settings.interval_s, phase, self._clock))
+            for (meter, job), phase in zip(jobs, phases, strict=True)
         ]
 
     async def _shielded(self, job: Callable[[], Awaitable[None]]) -> None:
@@ -117,7 +146,7 @@ class MqttMeters:
 
     async def _flush_often(self) -> None:
         while True:
-            await self._clock.sleep(_FLUSH_S)
+            await self._clock.sleep(self._flush_s)
             self._log.flush()
 
 

@@ -11,7 +11,8 @@ from metering.clock import Clock
 from metering.errors import BrokerError
 from metering.mqtt import MqttSession
 from simulators.answer_log import asked_columns
-from simulators.consumption import make_curve
+from simulators.consumption import Curve, make_curve
+from simulators.meter_clock import MeterClock
 from simulators.mqtt_formats import FORMATS, Shown, payload_of
 from simulators.mqtt_settings import MqttMeterSettings
 from simulators.side_values import side_values
@@ -30,15 +31,25 @@ class FlushedLog(Log, Protocol):
 class MqttMeter:
     """See the module. `sample` shows the next moments, `note` logs them, `Sender` sends them."""
 
-    def __init__(self, settings: MqttMeterSettings, *, seed: int, log: FlushedLog, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: MqttMeterSettings,
+        *,
+        seed: int,
+        log: FlushedLog,
+        clock: Clock,
+        curve: Curve | None = None,
+    ) -> None:
+        """curve: instead of the one that the settings name."""
         self.settings = settings
         self.format = FORMATS[settings.format]
         self.counter = -1
+        self.clock_error = MeterClock(round(settings.clock_error_s * 1000))
         self.chance = random.Random(zlib.crc32(settings.meter.encode()) ^ seed)
         self._clock = clock
         self._log = log
         self._asked = asked_columns(settings.meter, 0, 0, 0, 0)
-        self._curve = make_curve(
+        self._curve = curve or make_curve(
             settings.curve,
             seed=seed,
             meter=settings.meter,
@@ -58,10 +69,14 @@ class MqttMeter:
         self._last_ms = max(self._last_ms, now)
         return found
 
+    def index_at(self, t_ms: int) -> int:
+        """Return the index as its messages say it [10⁻⁶ house units]."""
+        return self._curve.index(t_ms) // self.format.step * self.format.step
+
     def _show(self, at: int) -> Shown:
-        index = self._curve.index(at) // self.format.step * self.format.step
+        index = self.index_at(at)
         values = {**self._beside(index, self._curve.flow(at), at), "volume": index}
-        said = at + round(self.settings.clock_error_s * 1000)
+        said = self.clock_error.shown_ms(at)
         return Shown(0 if self.settings.clock_dead else max(0, said), values)
 
     def note(self, rows: list[tuple[int, Shown]], outcome: str) -> None:

@@ -33,6 +33,14 @@ _CURVES_FROM: Final = date(2024, 1, 1)
 _NIGHT: Final = (21, 24)
 _NIGHT_HOURS: Final = 8
 """A leak that comes and goes does so at night, when the pressure is high: for so many hours from one of these on."""
+_UNFIT: Final[dict[str, frozenset[str]]] = {
+    "leak": frozenset({"continuous", "two_shift", "drip", "pilot"}),
+    "leak_intermittent": frozenset({"drip", "pilot"}),
+    "high_use": frozenset({"boiler", "continuous", "two_shift", "pilot"}),
+    "tamper": frozenset({"continuous", "flush", "pilot"}),
+}
+"""Habits at which an event could be told by nobody from ordinary use: no meter that lives so is drawn for it."""
+_SHUT: Final = "shut by hand; no meter of the scenario has a bit that says so, so rest is what a rule may call it"
 _LONG_SILENCE_DAYS: Final = 4.0
 """Silence of so many days is a comms_loss to be found; shorter ones are ordinary."""
 
@@ -96,10 +104,11 @@ def _chosen(
     names = [f"{group.name}-{n:04}" for n in range(1, group.count + 1)]
     if event.count is None:
         return names
-    free = [name for name in names if not taken.get(name)]
+    unfit = _UNFIT.get(event.kind, frozenset())
+    free = [name for name in names if not taken.get(name) and _habit(scenario, group, name) not in unfit]
     if len(free) < event.count:
         raise SettingsError(
-            f"event[{number}].count = {event.count}: only {len(free)} meters of {group.name} have no event yet"
+            f"event[{number}].count = {event.count}: only {len(free)} meters of {group.name} are free for it"
         )
     drawn = _generator(scenario.seed, f"event {number}").choice(len(free), event.count, replace=False)
     return [free[int(place)] for place in sorted(drawn)]
@@ -115,7 +124,7 @@ def _make(
 ) -> SimMeter:
     name = f"{group.name}-{number:04}"
     rng = _generator(scenario.seed, name)
-    meter = _facts(scenario, group, name, rng)
+    meter = _facts(scenario, group, name)
     warm = np.round(temperature_c(_days(scenario, meter.days), scenario.seed) + scenario.weather.warmer_c, 1)
     first = scenario.start - timedelta(days=scenario.history_days)
     felt, heated_from = heated(scenario.calendar, first, warm, rng)
@@ -125,6 +134,9 @@ def _make(
     add_situations(
         meter, trace, heated_from, rng, festival=_festival(scenario.calendar.spring_festival), lived_in=lived_in
     )
+    trace.labels += [
+        Label("ignore", s.start, s.end, "zero_use stuck", _SHUT) for s in trace.situations if s.kind == "valve_closed"
+    ]
     peak = float(trace.use.reshape(-1, 4).sum(axis=1).max())
     meter.qmax_per_h = qmax_of(meter, peak * rng.uniform(1.1, 2.0))
     meter.first_index = float(np.round(200 + (700 if meter.is_household else 6_000) * np.exp(rng.normal(0, 1.0)), 2))
@@ -160,12 +172,19 @@ def _make(
     return SimMeter(name, group, f"{group.name}-b{bus + 1}", unit + 1, meter, trace, curve, events)
 
 
-def _facts(scenario: Scenario, group: Group, name: str, rng: np.random.Generator) -> Meter:
+def _habit(scenario: Scenario, group: Group, name: str) -> str:
+    """How the customer behind a meter lives."""
+    return group.habit or pick(
+        HABITS[group.medium, group.customer_class], _generator(scenario.seed, f"habit of {name}")
+    )
+
+
+def _facts(scenario: Scenario, group: Group, name: str) -> Meter:
     return Meter(
         id=name,
         medium=group.medium,
         customer_class=group.customer_class,
-        habit=group.habit or pick(HABITS[group.medium, group.customer_class], rng),
+        habit=_habit(scenario, group, name),
         install_date=date(2020, 1, 1),
         digits=8,
         decimals=3,

@@ -132,7 +132,11 @@ class SimulatedMeter:
 
     def shown_at(self, t_ms: int) -> int:
         """Return the index [10⁻⁶ house units] that it would have shown at `t_ms`, with its counter's digits."""
-        return self._image.show_index(self._index(t_ms))
+        return self.shown(self._index(t_ms))
+
+    def shown(self, index: int) -> int:
+        """Return what its register shows of an index [10⁻⁶ house units]."""
+        return self._image.show_index(index)
 
     def answer(self, frame: bytes, now_ms: int) -> Reply:
         """Answer one whole MBAP request."""

@@ -111,6 +111,8 @@ async def _serve_odd(folder: Path, port: int, meters: list[MqttMeterSettings], k
             await until(lambda: all(len(_served(log, m.meter)) >= 12 for m in meters), "all meters have spoken")
         count = sum(len(_served(log, m.meter)) for m in meters)
         await until(lambda: len(kept.keys) >= count, f"{count} answers are kept; {len(kept.keys)}, {kept.rows[-3:]}")
+        heard = driver.session.counters
+        await until(lambda: driver.rows.counters["acknowledged"] == heard["received"], "the broker is told of all")
         assert driver.rows.counters["retained"] == 0, "kept by the broker, yet new for who is there"
     async with running_driver(folder, driver.buses, port, Kept()) as again:
         await until(lambda: again.rows.counters["retained"] == 1, "the kept message is shown again at a connection")

@@ -1,0 +1,56 @@
+"""The past of a virtual house: what its store holds when the story begins.
+
+Rules learn a customer's habits for weeks, and a billing period begins before most stories do. So a scenario may say
+how many days of readings the store knows already. They are imports of what the registers showed, one each interval;
+the run's own readings begin behind them, and what is judged and exported are those alone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from ingest.store_sqlite import SqliteStore
+from metering.errors import MetergateError
+from metering.reading import Reading
+
+if TYPE_CHECKING:
+    from metergate.virtual import VirtualHouse
+
+_BATCH: Final = 20_000
+_DAY_MS: Final = 86_400_000
+
+
+def remember(house: VirtualHouse) -> int:
+    """Write the readings of the days before the story into the store; return how many."""
+    if not house.scenario.history_days:
+        return 0
+    count, readings = 0, _readings(house)
+    with closing(SqliteStore(house.store_path, mode="write")) as store:
+        while batch := list(islice(readings, _BATCH)):
+            refused = [why for why in store.write(batch) if why]
+            if refused:
+                raise MetergateError(f"the store refuses the past: {refused[0]}")
+            count += len(batch)
+    return count
+
+
+def _readings(house: VirtualHouse) -> Iterator[Reading]:
+    last = house.scenario.start_ms
+    first = last - house.scenario.history_days * _DAY_MS
+    for meter in house.meters:
+        quantity = house.fleet.quantity(meter)
+        if quantity is None:
+            continue
+        step = meter.group.interval_s * 1000
+        for at in range(first + zlib.crc32(meter.name.encode()) % step, last, step):
+            yield Reading(
+                meter.name,
+                at,
+                values={quantity: house.fleet.shown_at(meter.name, at)},
+                received_at=at,
+                source="import",
+            )
