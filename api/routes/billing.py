@@ -202,7 +202,7 @@ async def enter_reading(
 
     def work(connection: Connection) -> int:
         books.require_point(connection, caller, usage_point)
-        meter = _meter_there(connection, usage_point, body.meter, body.read_at)
+        meter = meter_there(connection, usage_point, body.meter, body.read_at)
         values = {str(quantity): micro for quantity, micro in body.values.items()}
         return office.post_manual(
             connection, caller, meter, read_at=body.read_at, values=values, person=body.person, reason="manual",
@@ -219,7 +219,8 @@ async def enter_reading(
     return answer
 
 
-def _meter_there(connection: Connection, point: str, meter: str | None, at: int) -> str:
+def meter_there(connection: Connection, point: str, meter: str | None, at: int) -> str:
+    """Return the meter that hung at a usage point at a moment. Raises: ProblemError 409 when it must be named."""
     table = Installation.__table__
     there = connection.execute(
         sa.select(table.c.meter_id).where(

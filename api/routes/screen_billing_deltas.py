@@ -1,0 +1,121 @@
+"""/billing/deltas: what changed behind closed periods, and the words of those who may approve it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.engine import Connection
+from starlette.responses import RedirectResponse, Response
+
+from api.access.caller import InCaller
+from api.access.forms import checked_fields
+from api.billing.desk import NumberPath, check_version
+from api.house import House, InHouse
+from api.parameters import Cursor, Nothing, Strict
+from api.problems import ProblemError
+from api.queries import billing
+from api.schemas_billing import DeltaOut, DeltaState, Period
+from api.screens.frame import attempt, page, texts_of
+from api.screens.order_forms import FormError, text_of
+from metering.quantities import UNITS
+from registry import billing_words
+from registry.refusals import RefusedError
+from registry.roles import Actor
+
+router = APIRouter(include_in_schema=False)
+_ROWS: Final = 100
+_LONGEST_NOTE: Final = 2000
+_STATES: Final = ("proposed", "approved", "rejected", "replaced", "all")
+
+
+class DeltasQuery(Strict):
+    """Filters of the list; an empty field narrows nothing."""
+
+    state: DeltaState | Literal["all"] = "proposed"
+    period: Period | Literal[""] = ""
+    cursor: Cursor | None = None
+
+
+@router.get("/billing/deltas")
+async def deltas_page(
+    request: Request, house: InHouse, caller: InCaller, query: Annotated[DeltasQuery, Query()]
+) -> Response:
+    """What waits for a word, oldest first."""
+    wanted = {"state": None if query.state == "all" else query.state, "period": query.period or None}
+    found, trouble = await attempt(
+        house.read(lambda c: billing.deltas(c, caller.areas, wanted, since=None, limit=_ROWS, cursor=query.cursor))
+    )
+    return await page(
+        house, request, caller, "billing_deltas.html", found=found, trouble=trouble, query=query, states=_STATES,
+        units=UNITS,
+    )  # fmt: skip
+
+
+@router.get("/billing/deltas/{number}")
+async def delta_page(
+    request: Request, house: InHouse, caller: InCaller, number: NumberPath, query: Annotated[Nothing, Query()]
+) -> Response:
+    """One delta line: the numbers, the account of it, who said what and who is still to be heard."""
+    return await _show(request, house, caller, number)
+
+
+async def _show(
+    request: Request,
+    house: House,
+    caller: Actor,
+    number: int,
+    *,
+    refused: str = "",
+    note: str = "",
+    status: int = 200,
+) -> Response:
+    found, trouble = await attempt(house.read(lambda c: billing.one_delta(c, caller.areas, number)))
+    words, reason = _words_of(found, caller) if found is not None else ([], "")
+    return await page(
+        house, request, caller, "billing_delta.html", number=number, delta=found, trouble=trouble, words=words,
+        reason=reason, refused=refused, note=note, units=UNITS, status=status,
+    )  # fmt: skip
+
+
+def _words_of(delta: DeltaOut, caller: Actor) -> tuple[list[str], str]:
+    """Return the capacities in which a caller may speak now, and why there is none (a key of `billing_no_word`)."""
+    if delta.state != "proposed":
+        return [], "over"
+    if delta.proposed_by == caller.name:
+        return [], "own"
+    if any(approval.actor == caller.name for approval in delta.approvals):
+        return [], "spoken"
+    mine = billing_words.may_approve_as(caller)
+    words = [capacity for capacity in delta.waits_for if capacity in mine]
+    return words, "" if words else "rank"
+
+
+@router.post("/billing/deltas/{number}/approve")
+async def approve(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+    """Give one capacity's word."""
+    fields, now = await checked_fields(request), house.clock.now_ms()
+    version = fields.get("version", "")
+
+    def work(connection: Connection) -> Any:
+        wanted = int(version) if version.isascii() and version.isdigit() and len(version) < 16 else -1
+        check_version(wanted, billing.one_delta(connection, caller.areas, number).version)
+        return billing_words.approve(
+            connection, caller, number, capacity=fields.get("capacity", ""), now=now,
+            note=text_of(fields, "note", _LONGEST_NOTE), word=fields.get("word", ""),
+        )  # fmt: skip
+
+    t = texts_of(request)
+    try:
+        await house.write(work)
+    except FormError as error:
+        said, status = t(f"order_refused.{error.key}", **error.values), 422
+    except RefusedError as error:
+        said, status = str(error), 403 if error.sort == "forbidden" else 409
+    except ProblemError as error:
+        if error.status != 412:
+            raise
+        said, status = t("billing_refused.changed"), 412
+    else:
+        return RedirectResponse(f"/billing/deltas/{number}", 303, headers={"cache-control": "no-store"})
+    return await _show(request, house, caller, number, refused=said, note=fields.get("note", ""), status=status)

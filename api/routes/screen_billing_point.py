@@ -1,0 +1,248 @@
+"""/billing/{period}/points/{usage_point}: one total, and what a clerk does about it; then the next one comes up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final
+from urllib.parse import quote, urlencode
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.engine import Connection
+from starlette.responses import RedirectResponse, Response
+
+from api.access.caller import InCaller
+from api.access.forms import checked_fields
+from api.billing.close import propose_adjustment
+from api.billing.desk import InBilling, PeriodPath, check_version
+from api.billing.keep import refresh
+from api.billing.load import Scope
+from api.billing.settings import BillingSettings
+from api.billing.why import Stretch, counts, why
+from api.house import House, InHouse
+from api.parameters import PointPath
+from api.problems import ProblemError
+from api.queries import billing, books
+from api.routes.billing import meter_there
+from api.screens.billing_point import PointView, point_view, readable
+from api.screens.billing_work import WorklistQuery, next_behind, worklist_of
+from api.screens.frame import Times, attempt, page, texts_of
+from api.screens.order_forms import FormError, moment_of, text_of
+from metering.quantities import to_micro
+from registry import billing_words, office
+from registry.book_changes import BookError
+from registry.models import Meter, UsagePoint
+from registry.refusals import RefusedError
+from registry.roles import Actor
+
+router = APIRouter(include_in_schema=False)
+_STRETCHES: Final = 40
+_LONGEST_NOTE: Final = 500
+_LONGEST_ACCOUNT: Final = 2000
+_LONGEST_CAUSE: Final = 48
+CAUSES: Final = ("meter_test", "misread", "leak_behind_meter", "exchange_late", "other")
+"""Why a closed total is changed by a person."""
+Fields = Mapping[str, str]
+
+
+@router.get("/billing/{period}/points/{usage_point}")
+async def point_page(
+    request: Request,
+    house: InHouse,
+    settings: InBilling,
+    caller: InCaller,
+    period: PeriodPath,
+    usage_point: PointPath,
+    query: Annotated[WorklistQuery, Query()],
+) -> Response:
+    """One total with everything that a clerk needs to decide. Registry and store fail each by itself."""
+    return await _show(request, house, settings, caller, period, usage_point, query)
+
+
+async def _show(
+    request: Request,
+    house: House,
+    settings: BillingSettings,
+    caller: Actor,
+    period: str,
+    point: str,
+    query: WorklistQuery,
+    *,
+    typed: Fields | None = None,
+    refused: str = "",
+    status: int = 200,
+) -> Response:
+    now = house.clock.now_ms()
+
+    def look(connection: Connection) -> tuple[PointView, str | None]:
+        following = next_behind(connection, caller.areas, period, query, point)
+        return point_view(connection, caller, settings, point, period, now), following
+
+    def ask(connection: Connection) -> list[Stretch]:
+        return why(connection, house.store, point, period, now=now)[2]
+
+    found, trouble = await attempt(house.read(look))
+    view, following = found or (None, None)
+    stretches, why_trouble = None, ""
+    if view is not None:
+        try:
+            stretches, why_trouble = await attempt(house.read(ask))
+        except RefusedError as error:
+            why_trouble = str(error)
+    return await page(
+        house, request, caller, "billing_point.html", period=period, point=point, view=view, following=following,
+        query=query, address=query.address(), trouble=trouble, why_trouble=why_trouble,
+        counted=counts(stretches or []), stretches=[s for s in stretches or [] if s.state != "received"][:_STRETCHES],
+        typed=typed or {}, refused=refused, causes=CAUSES, local=Times(view.tz if view else "UTC"),
+        readable=readable, status=status,
+    )  # fmt: skip
+
+
+@router.post("/billing/{period}/points/{usage_point}/decide")
+async def decide(
+    request: Request,
+    house: InHouse,
+    settings: InBilling,
+    caller: InCaller,
+    period: PeriodPath,
+    usage_point: PointPath,
+) -> Response:
+    """Accept the total as it stands, or have the meter read again."""
+    fields, now = await checked_fields(request), house.clock.now_ms()
+    kind = fields.get("kind", "")
+
+    def work(connection: Connection) -> str:
+        _same_version(connection, caller, usage_point, period, fields)
+        note = text_of(fields, "note", _LONGEST_NOTE)
+        billing_words.decide(connection, caller, usage_point, period, kind, now=now, note=note)
+        return kind
+
+    return await _act(request, house, settings, caller, period, usage_point, fields, work)
+
+
+@router.post("/billing/{period}/points/{usage_point}/readings")
+async def manual_reading(
+    request: Request,
+    house: InHouse,
+    settings: InBilling,
+    caller: InCaller,
+    period: PeriodPath,
+    usage_point: PointPath,
+) -> Response:
+    """Enter a reading that a person made 手工抄表; it travels through the office's outbox to the store."""
+    fields, now = await checked_fields(request), house.clock.now_ms()
+
+    def work(connection: Connection) -> str:
+        books.require_point(connection, caller, usage_point)
+        row = billing.require_total(connection, caller, usage_point, period).total
+        tz = connection.execute(sa.select(UsagePoint.tz).where(UsagePoint.id == usage_point)).scalar_one()
+        read_at = moment_of(fields, "read_at", Times(tz).zone)
+        if read_at is None:
+            raise FormError("time", name=texts_of(request)("billing.read_at"))
+        if row["close_id"] is not None:
+            raise RefusedError("conflict", f"period {period} of {usage_point} is closed; propose an adjustment")
+        meter = meter_there(connection, usage_point, fields.get("meter") or None, read_at)
+        quantity = connection.execute(sa.select(Meter.quantity).where(Meter.id == meter)).scalar_one()
+        office.post_manual(
+            connection, caller, meter, read_at=read_at, values={quantity: to_micro(fields.get("index", "").strip())},
+            person=text_of(fields, "person", 80), note=text_of(fields, "note", _LONGEST_NOTE), now=now,
+        )  # fmt: skip
+        return "reading"
+
+    return await _act(request, house, settings, caller, period, usage_point, fields, work)
+
+
+@router.post("/billing/{period}/points/{usage_point}/adjust")
+async def adjust(
+    request: Request,
+    house: InHouse,
+    settings: InBilling,
+    caller: InCaller,
+    period: PeriodPath,
+    usage_point: PointPath,
+) -> Response:
+    """Propose a refund or an extra charge 退补 on a closed total."""
+    fields, now = await checked_fields(request), house.clock.now_ms()
+
+    def work(connection: Connection) -> str:
+        books.require_point(connection, caller, usage_point)
+        cause = fields.get("cause", "")
+        if cause not in CAUSES:
+            raise RefusedError("invalid", "the cause must be one of the list")
+        propose_adjustment(
+            connection, settings, caller, usage_point, period, amount=to_micro(fields.get("amount", "").strip()),
+            cause=cause, account=text_of(fields, "account", _LONGEST_ACCOUNT), now=now,
+        )  # fmt: skip
+        return "adjusted"
+
+    return await _act(request, house, settings, caller, period, usage_point, fields, work, stay=True)
+
+
+@router.post("/billing/{period}/points/{usage_point}/refresh")
+async def refresh_point(
+    request: Request,
+    house: InHouse,
+    settings: InBilling,
+    caller: InCaller,
+    period: PeriodPath,
+    usage_point: PointPath,
+) -> Response:
+    """Compute this total again from what is stored now."""
+    fields, now = await checked_fields(request), house.clock.now_ms()
+    await house.read(lambda c: books.require_point(c, caller, usage_point))
+    scope = Scope(points=(usage_point,))
+    await house.workers.run(lambda: refresh(house.database, house.store, settings, period, scope, now=now))
+    return _to(period, usage_point, fields, "refreshed", usage_point)
+
+
+def _same_version(connection: Connection, caller: Actor, point: str, period: str, fields: Fields) -> None:
+    text = fields.get("version", "")
+    wanted = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else -1
+    check_version(wanted, billing.require_total(connection, caller, point, period).total["version"])
+
+
+async def _act(
+    request: Request,
+    house: House,
+    settings: BillingSettings,
+    caller: Actor,
+    period: str,
+    point: str,
+    fields: Fields,
+    work: Callable[[Connection], str],
+    *,
+    stay: bool = False,
+) -> Response:
+    """Do it and lead to the next exception; what was refused is said on this page, with what was typed."""
+    t, list_of = texts_of(request), worklist_of(fields.get("list", ""))
+
+    def inside(connection: Connection) -> tuple[str, str | None]:
+        done = work(connection)
+        return done, point if stay else next_behind(connection, caller.areas, period, list_of, point)
+
+    try:
+        done, following = await house.write(inside)
+    except FormError as error:
+        said, status = t(f"order_refused.{error.key}", **error.values), 422
+    except ProblemError as error:
+        if error.status not in (409, 412):
+            raise
+        said, status = t("billing_refused.changed") if error.status == 412 else error.detail, error.status
+    except BookError as error:
+        said, status = error.message, 409
+    except RefusedError as error:
+        said, status = str(error), 409
+    except ValueError as error:  # an index that is no number
+        said, status = str(error), 422
+    else:
+        return _to(period, following, fields, done, point)
+    query = WorklistQuery(**list_of.model_dump())
+    return await _show(
+        request, house, settings, caller, period, point, query, typed=fields, refused=said, status=status
+    )
+
+
+def _to(period: str, point: str | None, fields: Fields, done: str, of: str) -> Response:
+    pairs = filter(None, (worklist_of(fields.get("list", "")).address(), urlencode({"done": done, "of": of})))
+    path = f"/billing/{period}" + (f"/points/{quote(point, safe='')}" if point is not None else "")
+    return RedirectResponse(f"{path}?{'&'.join(pairs)}", 303, headers={"cache-control": "no-store"})

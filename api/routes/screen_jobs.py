@@ -1,0 +1,159 @@
+"""/jobs: work in the background: how far it is, what it came to, its result; files brought in and posted by it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.engine import Connection
+from starlette.responses import RedirectResponse, Response
+
+from api import paging
+from api.access.caller import InCaller
+from api.access.forms import checked_fields
+from api.house import House, InHouse
+from api.jobs import book
+from api.jobs.imports import KINDS, POST, PREVIEW, keep_upload
+from api.parameters import Cursor, Nothing, Strict
+from api.queries import books
+from api.queries import jobs as queries
+from api.routes.imports import BatchPath
+from api.routes.jobs import NumberPath, job_result
+from api.screens.frame import attempt, page
+from api.screens.jobs import begin, facts_of, place_of
+from api.screens.multipart import checked_form
+from api.screens.order_forms import FormError, text_of
+from metering.clock import rfc3339
+from registry.refusals import RefusedError
+from registry.roles import Actor
+
+router = APIRouter(include_in_schema=False)
+_ROWS: Final = 50
+_BAD_ROWS: Final = 100
+router.get("/jobs/{number}/result")(job_result)
+
+
+class JobsQuery(Strict):
+    """Where the list goes on."""
+
+    cursor: Cursor | None = None
+
+
+@router.get("/jobs")
+async def jobs_page(
+    request: Request, house: InHouse, caller: InCaller, query: Annotated[JobsQuery, Query()]
+) -> Response:
+    """One's own, newest first; an administrator sees all."""
+    return await _list(request, house, caller, query.cursor)
+
+
+async def _list(
+    request: Request, house: House, caller: Actor, cursor: str | None, *, refused: str = "", status: int = 200
+) -> Response:
+    before = paging.number_key("jobs", cursor)
+    found, trouble = await attempt(
+        house.read(lambda c: queries.list_jobs(c, caller, state=None, kind=None, before=before, limit=_ROWS))
+    )
+    return await page(
+        house, request, caller, "jobs.html", topics="jobs", status=status, found=found, trouble=trouble, kinds=KINDS,
+        refused=refused, alive=found is not None and any(job.state in book.ALIVE for job in found.items),
+        most=house.settings.max_body_bytes,
+    )  # fmt: skip
+
+
+@router.get("/jobs/{number}")
+async def job_page(
+    request: Request, house: InHouse, caller: InCaller, number: NumberPath, query: Annotated[Nothing, Query()]
+) -> Response:
+    """How far it is, or how it ended."""
+    return await _one(request, house, caller, number)
+
+
+async def _one(
+    request: Request, house: House, caller: Actor, number: int, *, refused: str = "", status: int = 200
+) -> Response:
+    def look(connection: Connection) -> Any:
+        try:
+            row = book.row_of(connection, caller, number)
+        except RefusedError:
+            return None, ""
+        return queries.job_out(row), place_of(row)
+
+    found, trouble = await attempt(house.read(look))
+    job, place = found or (None, "")
+    if found is not None and job is None:
+        trouble, status = f"{number}", 404
+    return await page(
+        house, request, caller, "job.html", topics="jobs", status=status, number=number, job=job, place=place,
+        facts=facts_of(job) if job is not None else [], trouble=trouble, refused=refused,
+        alive=job is not None and job.state in book.ALIVE,
+    )  # fmt: skip
+
+
+@router.post("/jobs/{number}/cancel")
+async def cancel_job(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+    """One that waits is cancelled at once, one that runs within a few seconds."""
+    await checked_fields(request)
+    now = house.clock.now_ms()
+    try:
+        await house.write(lambda c: book.cancel(c, caller, number, now_ms=now))
+    except RefusedError as error:
+        return await _one(request, house, caller, number, refused=str(error), status=409)
+    return RedirectResponse(f"/jobs/{number}", 303, headers={"cache-control": "no-store"})
+
+
+@router.post("/jobs/import")
+async def import_file(request: Request, house: InHouse, caller: InCaller) -> Response:
+    """Take a file and look at it in the background; nothing is posted."""
+    fields, files = await checked_form(request)
+    books.require_everywhere(caller)
+    kind, content = fields.get("kind", ""), files.get("file", [b""])[:1]
+    if kind not in KINDS or not content or not content[0]:
+        return await _list(request, house, caller, None, refused="file", status=422)
+    args = {"kind": kind, "name": f"{kind} {rfc3339(house.clock.now_ms())[:16]}", "district": ""}
+    args["upload"] = await house.workers.run(lambda: keep_upload(house.workshop.settings, content[0]))
+    return await begin(house, caller, PREVIEW, args, title=args["name"])
+
+
+@router.get("/jobs/imports/{batch}")
+async def batch_page(
+    request: Request, house: InHouse, caller: InCaller, batch: BatchPath, query: Annotated[JobsQuery, Query()]
+) -> Response:
+    """What a file holds: counts, and the rows that are not simply good."""
+    books.require_everywhere(caller)
+    return await _batch(request, house, caller, batch, query.cursor)
+
+
+async def _batch(
+    request: Request,
+    house: House,
+    caller: Actor,
+    batch: int,
+    cursor: str | None,
+    *,
+    refused: FormError | None = None,
+    status: int = 200,
+) -> Response:
+    def look(connection: Connection) -> Any:
+        rows = books.batch_rows(connection, batch, limit=_BAD_ROWS, cursor=cursor)
+        return books.preview(connection, batch), rows
+
+    found, trouble = await attempt(house.read(look))
+    return await page(
+        house, request, caller, "jobs_import.html", batch=batch, seen=found[0] if found else None,
+        rows=found[1] if found else None, trouble=trouble, refused=refused, status=status,
+    )  # fmt: skip
+
+
+@router.post("/jobs/imports/{batch}/post")
+async def post_batch(request: Request, house: InHouse, caller: InCaller, batch: BatchPath) -> Response:
+    """Post a batch in the background, all rows or none; what stands in the way the job says."""
+    fields = await checked_fields(request)
+    books.require_everywhere(caller)
+    await house.read(lambda c: books.preview(c, batch))
+    try:
+        args: dict[str, Any] = {"batch": batch, "note": text_of(fields, "note", 500)}
+    except FormError as error:
+        return await _batch(request, house, caller, batch, None, refused=error, status=422)
+    args |= {name: fields.get(name) == "yes" for name in ("accept_doubtful", "leave_bad")}
+    return await begin(house, caller, POST, args, title=str(batch))
