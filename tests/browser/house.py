@@ -35,6 +35,7 @@ from tests.api.world import say_ready
 T = TypeVar("T")
 PASSWORD = "a sentence for the tests"
 HOUR = 3_600_000
+AXE = Path(__file__).parents[2] / "api" / "pages" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @dataclass
@@ -99,6 +100,16 @@ class Browser:
     def faults(self) -> list[str]:
         """What the browser's console says since the last call: refusals of the policy, errors of scripts."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def violations(self) -> list[str]:
+        """What axe finds serious on this page."""
+        self.driver.execute_script(AXE.read_text("utf-8"))
+        found: list[str] = self.driver.execute_async_script(
+            "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']})"
+            ".then(r => done(r.violations.filter(v => ['serious', 'critical'].includes(v.impact))"
+            ".map(v => v.id + ': ' + v.nodes.map(n => n.target + ' ' + n.failureSummary).join(' | '))))"
+        )
+        return found
 
     def asked(self) -> set[str]:
         """Origins of all requests since the last call."""
