@@ -22,6 +22,7 @@ from gateway.drivers.mqtt_meters import MqttMeters
 from gateway.links import LinkMaker, make_link
 from gateway.meter_poll import Backoff
 from gateway.nonces import Nonces
+from gateway.office_report import OfficeReport
 from gateway.outbox import Outbox
 from gateway.outbox_file import OutboxFile
 from gateway.plan import Plan
@@ -96,6 +97,7 @@ class Gateway:
         self.pushed = self._make_pushed() if plan.mqtt else None
         self._pushed_changed = asyncio.Event()
         self.uplink: Uplink | None = None
+        self._office = OfficeReport(clock)
         self.refusals = Refusals(clock, self.outbox.put)
         self.tap = Tap(
             settings.tap.model_copy(update={"folder": settings.outbox.parent / settings.tap.folder}),
@@ -118,7 +120,7 @@ class Gateway:
                 self._broker,
                 clock=self._clock,
                 version=self._version,
-                health=self.health,
+                health=self._told_health,
                 health_interval_s=self.settings.health_interval_s,
                 on_event=self.outbox.put,
                 inboxes={"cmd": self.commands.receive, "plan": self.intake.receive},
@@ -157,7 +159,13 @@ class Gateway:
             meters=self._meters(),
             meters_silent=self.poller.meters_silent + (self.pushed.meters_silent if self.pushed else 0),
             counters=self._counters(),
+            version=self._version[:64],
+            plan=str(self.plan.version)[:64],
         )
+
+    def _told_health(self) -> Health:
+        """The same for the office, now and then with the buses."""
+        return self._office.add(self.health(), self.poller.buses.values(), self.plan)
 
     def _counters(self) -> dict[str, int]:
         link: Mapping[str, int] = {}

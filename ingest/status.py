@@ -14,9 +14,9 @@ import msgspec
 
 from ingest.alarms import Alarms
 from metering.errors import MessageError
-from metering.messages import decode_health, decode_state, gateway_of
+from metering.messages import Health, decode_health, decode_state, gateway_of
 from metering.mqtt import Delivery
-from registry.ledger import StatusRow
+from registry.ledger import StatusRow, with_buses
 
 
 class GatewayWatch:
@@ -54,7 +54,10 @@ class GatewayWatch:
             return
         self._counters["status_total", 'result="ok"'] += 1
         epoch = said.pop("epoch")
-        self._rows[gateway] = replace(self._rows.get(gateway) or StatusRow(gateway), **said)
+        before = self._rows.get(gateway) or StatusRow(gateway)
+        if "health" in said:
+            said["health"] = with_buses(before.health, said["health"])
+        self._rows[gateway] = replace(before, **said)
         if said.get("online"):
             self._on_birth(gateway, epoch)
 
@@ -67,6 +70,8 @@ class GatewayWatch:
         """The registry could not take them: keep them, unless something newer came meanwhile."""
         for row in rows:
             since = self._rows.get(row.gateway)
+            if since is not None and since.health is not None:
+                since = replace(since, health=with_buses(row.health, since.health))
             self._rows[row.gateway] = row if since is None else replace(row, **_said(since))
 
     def _tell(self, gateway: str, claimed: str, topic: str) -> None:
@@ -87,8 +92,12 @@ class GatewayWatch:
             "gateway": health.gateway,
             "epoch": health.epoch,
             "health_at": health.at,
-            "health": msgspec.to_builtins(health),
+            "health": {**msgspec.to_builtins(health), "heard_at": self._now_ms(), **_told_at(health)},
         }
+
+
+def _told_at(health: Health) -> dict[str, int]:
+    return {} if health.buses is None else {"buses_at": health.at}
 
 
 def _said(row: StatusRow) -> dict[str, Any]:

@@ -93,11 +93,53 @@ class State(msgspec.Struct, omit_defaults=True):
     version: str = ""
 
 
+class MeterOnBus(msgspec.Struct, array_like=True, frozen=True):
+    """One meter of a bus. asked … damaged: counted since the gateway started, 0 on a bus where nobody counts.
+
+    failures: reads in a row that failed, since `since` [ms UTC]. answered_at: [ms UTC], 0 for never.
+    busy_s: [s] of the bus's time that it cost; planned_s: [s] that a read should take, 0 when nobody worked it out.
+    """
+
+    meter: Annotated[str, msgspec.Meta(max_length=64)]
+    address: Annotated[str, msgspec.Meta(max_length=64)]
+    interval_s: float
+    planned_s: float
+    busy_s: float
+    asked: int
+    answered: int
+    silent: int
+    late: int
+    damaged: int
+    foreign: int
+    refused: int
+    failures: int
+    since: int
+    answered_at: int
+
+
+class BusHealth(msgspec.Struct, frozen=True):
+    """One bus. up: it is connected. counts_s: [s] for which the meters' counts run.
+
+    load: part of the bus's time that its plan needs (1.0 is all of it), sweep_s: [s] to read every meter once; None
+    where several talk at once. meters: those in trouble first, then the dearest; unnamed: how many more there are.
+    """
+
+    bus: Annotated[str, msgspec.Meta(max_length=64)]
+    kind: Annotated[str, msgspec.Meta(max_length=64)]
+    up: bool
+    counts_s: float
+    load: float | None
+    sweep_s: float | None
+    meters: Annotated[list[MeterOnBus], msgspec.Meta(max_length=1000)]
+    unnamed: int = 0
+
+
 class Health(msgspec.Struct, omit_defaults=True):
     """What a gateway says about itself every few seconds.
 
     outbox: ok, full or damaged, with `outbox_reason` in words. waiting: rows not yet acknowledged.
     oldest_at: [ms UTC] time of the oldest waiting row, None when nothing waits. counters: monotonic, since start.
+    version, plan: of the program and of its plan. buses: every few minutes, None in between.
     """
 
     v: int
@@ -114,6 +156,9 @@ class Health(msgspec.Struct, omit_defaults=True):
     meters: int
     meters_silent: int
     counters: dict[str, int]
+    version: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    plan: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    buses: Annotated[list[BusHealth], msgspec.Meta(max_length=256)] | None = None
 
 
 class Command(msgspec.Struct, forbid_unknown_fields=True):

@@ -251,8 +251,16 @@ def save_gateway_status(connection: Connection, rows: Iterable[StatusRow]) -> No
         ).mappings()
         before = dict(known.first() or {"online": False, "state_at": None, "health_at": None, "health": {}})
         said = {name: value for name, value in _plain(row).items() if value is not None}
+        if "health" in said:
+            said["health"] = with_buses(before["health"], said["health"])
         outages.note(connection, before, before | said)
         upsert(connection, GatewayStatus, [before | said], ("gateway",), replace=True)
+
+
+def with_buses(before: Mapping[str, Any] | None, health: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a health message with the buses of the one before when it brings none: they come along now and then."""
+    kept = {} if before is None or health.get("buses") is not None else before
+    return {**{name: kept[name] for name in ("buses", "buses_at") if name in kept}, **health}
 
 
 def save_counters(

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from ingest.status import GatewayWatch
-from metering.messages import Health, State, encode, topic
+from metering.messages import BusHealth, Health, MeterOnBus, State, encode, topic
 from metering.mqtt import Delivery
 from tests.ingest.house import EPOCH
 
@@ -72,3 +72,28 @@ def test_anything_else_is_counted_and_dropped(name: str, payload: bytes, result:
     assert world.watch.take() == []
     assert world.births == []
     assert world.counters == {("status_total", f'result="{result}"'): 1}
+
+
+def test_the_buses_of_a_message_stay_until_another_one_brings_them() -> None:
+    bus = BusHealth(
+        "stair",
+        "serial",
+        True,
+        10.0,
+        0.4,
+        12.0,
+        [MeterOnBus("G-1", "7", 0.0, 0.0, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)],
+    )
+    told = encode(Health(1, "gw-1", EPOCH, 6, 9, 8, 1, 0, None, "ok", "", 2, 1, {}, "1.0", "7", [bus]))
+    world = Watch()
+    world.hear(topic("gw-1", "health"), told)
+    world.hear(topic("gw-1", "health"), health(7))
+    rows = world.watch.take()
+    assert rows[0].health
+    assert (rows[0].health["at"], rows[0].health["buses_at"]) == (7, 6)
+    assert rows[0].health["buses"][0]["meters"][0][0] == "G-1"
+    world.hear(topic("gw-1", "health"), health(8))
+    world.watch.put_back(rows)
+    (row,) = world.watch.take()
+    assert row.health
+    assert (row.health["at"], row.health["buses_at"]) == (8, 6)
