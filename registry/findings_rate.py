@@ -41,6 +41,13 @@ def alarm_rate(connection: Connection, now_ms: int, settings: AlarmSettings) -> 
     return AlarmRate(counts[0], flood, states)
 
 
+def rate_series(connection: Connection, now_ms: int) -> list[int]:
+    """Return new alarms of each ten minutes of the last six hours, oldest first; the last one ends at `now_ms`."""
+    ages = _minutes(connection, now_ms)
+    tens = range(_LOOK_BACK_MIN // WINDOW_MIN - 1, -1, -1)
+    return [sum(ages.get(ten * WINDOW_MIN + minute, 0) for minute in range(WINDOW_MIN)) for ten in tens]
+
+
 def _minutes(connection: Connection, now_ms: int) -> dict[int, int]:
     """New alarms by age in whole minutes; 0 is the last minute."""
     oldest = now_ms - (_LOOK_BACK_MIN + WINDOW_MIN) * MINUTE_MS

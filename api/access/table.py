@@ -350,6 +350,8 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("POST", "/api/v1/billing/corrections/{number}/withdraw"): CLERKS,
     ("GET", "/api/v1/billing/calendars"): BILLS,
     ("POST", "/api/v1/billing/calendars"): RULES,
+    ("GET", "/api/v1/billing/validation-rules"): BILLS,
+    ("POST", "/api/v1/billing/validation-rules"): RULES,
     ("POST", "/api/v1/billing/calendars/{number}/end"): RULES,
     ("GET", "/api/v1/billing/extra-days"): BILLS,
     ("POST", "/api/v1/billing/extra-days"): RULES,

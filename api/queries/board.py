@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from api.access.areas import Areas, in_areas
 from api.queries.gateways import list_gateways
+from api.queries.order_board import OrderCounts, order_counts
 from api.queries.overview import NOT_READ
 from registry.findings_store import FINDING
 from registry.findings_words import PRIORITIES
 from registry.models import Installation, Latest, Meter, UsagePoint
-from registry.models_work_orders import WorkOrder
 
 SHOWN_STATES: Final = ("UNACK", "RTNUN", "ACKED")
 _MOST_GATEWAYS: Final = 1000
@@ -40,15 +40,13 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """All of it. alarms: priority -> state -> number. orders_due: within a day; orders_overdue: past their time."""
+    """All of it. alarms: priority -> state -> number. orders: open, due within a day, past their time."""
 
     tiles: list[Tile]
     alarms: Mapping[str, Mapping[str, int]]
     gateways: int
     gateways_down: int
-    orders_open: int
-    orders_due: int
-    orders_overdue: int
+    orders: OrderCounts
 
     @property
     def due(self) -> int:
@@ -84,7 +82,8 @@ def board(connection: Connection, *, areas: Areas, now_ms: int, window_s: float,
         by_priority[priority][state] += count
     names = sorted({*due, *by_district, *down} - {""}) + ([""] if "" in {*due, *by_district, *down} else [])
     tiles = [Tile(name, due.get(name, 0), read.get(name, 0), by_district[name], down[name]) for name in names]
-    return Board(tiles, by_priority, len(page), sum(down.values()), *_orders(connection, areas, now_ms))
+    orders = order_counts(connection, areas=areas, now_ms=now_ms)
+    return Board(tiles, by_priority, len(page), sum(down.values()), orders)
 
 
 def _meters(connection: Connection, areas: Areas, since: int) -> tuple[dict[str, int], dict[str, int]]:
@@ -113,17 +112,3 @@ def _alarms(connection: Connection, areas: Areas) -> list[tuple[str, str, str, i
         .group_by(FINDING.c.district, FINDING.c.priority, FINDING.c.state)
     )
     return [(row[0], row[1], row[2], int(row[3])) for row in connection.execute(statement)]
-
-
-def _orders(connection: Connection, areas: Areas, now_ms: int) -> tuple[int, int, int]:
-    """Return open orders, those due within a day, those overdue."""
-
-    def number(condition: sa.ColumnElement[bool]) -> Any:
-        return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
-
-    soon = sa.and_(WorkOrder.due_at >= now_ms, WorkOrder.due_at < now_ms + 86_400_000)
-    statement = sa.select(sa.func.count(), number(soon), number(WorkOrder.due_at < now_ms)).where(
-        WorkOrder.finished_at.is_(None), in_areas(areas, WorkOrder.district)
-    )
-    row = connection.execute(statement).one()
-    return int(row[0]), int(row[1]), int(row[2])

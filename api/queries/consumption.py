@@ -33,11 +33,13 @@ class Cell:
     """Consumption of one hour, day or month. at: its name on the axis. micro: None for a gap.
 
     mark: "", "gap", "reverse", "rollover", or what `metering.steps` calls a step that no flow explains.
+    index: [micro] at its end, None where none was read near enough.
     """
 
     at: str
     micro: int | None
     mark: str = ""
+    index: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Consumption:
     heat: list[tuple[int, int, int]] = field(default_factory=list)
     """(hour, place of the day, micro) of every hour that is known."""
     heat_days: list[str] = field(default_factory=list)
+    nights: list[Cell] = field(default_factory=list)
+    """The smallest hour of each night; a gap where an hour of the night is not known."""
 
 
 def limits_of_meter(meter: Mapping[str, Any]) -> StepLimits:
@@ -92,7 +96,8 @@ def monthly(days: Sequence[Cell]) -> list[Cell]:
     for name, cells in months.items():
         amounts = [cell.micro for cell in cells if cell.micro is not None]
         whole = len(amounts) == len(cells)
-        found.append(Cell(name, sum(amounts) if whole else None, "" if whole else "gap"))
+        last = next((cell.index for cell in reversed(cells) if cell.index is not None), None)
+        found.append(Cell(name, sum(amounts) if whole else None, "" if whole else "gap", last))
     return found
 
 
@@ -127,13 +132,14 @@ def hourly(
 
 
 def _cell(name: str, before: tuple[int, int] | None, after: tuple[int, int] | None, limits: StepLimits) -> Cell:
+    index = after[1] if after is not None else None
     if before is None or after is None or before[0] == after[0]:
-        return Cell(name, None, "gap")
+        return Cell(name, None, "gap", index)
     result = relate(before[1], after[1], (after[0] - before[0]) // 1000, limits)
     if result.step not in PLAIN:
-        return Cell(name, None, result.step.name.lower())
+        return Cell(name, None, result.step.name.lower(), index)
     marked = result.step in (Step.REVERSE, Step.ROLLOVER)
-    return Cell(name, result.consumption, result.step.name.lower() if marked else "")
+    return Cell(name, result.consumption, result.step.name.lower() if marked else "", index)
 
 
 def whole(hours: list[Cell], days: list[Cell], *, complete: bool) -> Consumption:
@@ -142,7 +148,17 @@ def whole(hours: list[Cell], days: list[Cell], *, complete: bool) -> Consumption
     place = {day: number for number, day in enumerate(heat_days)}
     heat = [(int(c.at[11:13]), place[c.at[:10]], c.micro) for c in hours if c.micro is not None]
     night = [micro for hour, _, micro in heat if hour in NIGHT]
-    return Consumption(hours, days, monthly(days), min(night, default=None), complete, heat, heat_days)
+    nights = _nights(heat, heat_days)
+    return Consumption(hours, days, monthly(days), min(night, default=None), complete, heat, heat_days, nights)
+
+
+def _nights(heat: Sequence[tuple[int, int, int]], days: Sequence[str]) -> list[Cell]:
+    known: dict[int, list[int]] = {}
+    for hour, day, micro in heat:
+        if hour in NIGHT:
+            known.setdefault(day, []).append(micro)
+    whole = {day: min(amounts) for day, amounts in known.items() if len(amounts) == len(NIGHT)}
+    return [Cell(name, whole.get(day), "" if day in whole else "gap") for day, name in enumerate(days)]
 
 
 def shown(consumption: Consumption, unit: str) -> dict[str, Any]:
@@ -150,7 +166,7 @@ def shown(consumption: Consumption, unit: str) -> dict[str, Any]:
 
     def series(cells: Sequence[Cell]) -> list[dict[str, Any]]:
         return [
-            {"at": cell.at, "value": None if cell.micro is None else from_micro(cell.micro), "mark": cell.mark}
+            {"at": cell.at, "value": _text(cell.micro), "mark": cell.mark, "index": _text(cell.index)}
             for cell in cells
         ]
 
@@ -159,6 +175,7 @@ def shown(consumption: Consumption, unit: str) -> dict[str, Any]:
         "hours": series(consumption.hours),
         "days": series(consumption.days),
         "months": series(consumption.months),
+        "nights": series(consumption.nights),
         "heat": {
             "hours": [f"{hour:02d}" for hour in range(24)],
             "days": consumption.heat_days,
@@ -166,6 +183,10 @@ def shown(consumption: Consumption, unit: str) -> dict[str, Any]:
         },
         "complete": consumption.complete,
     }
+
+
+def _text(micro: int | None) -> str | None:
+    return None if micro is None else from_micro(micro)
 
 
 def _days(first: date, last: date) -> Iterator[date]:

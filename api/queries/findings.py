@@ -57,7 +57,7 @@ _EQUAL: Final = ("state", "kind", "priority", "severity", "district", "gateway",
 def _conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     found = [FINDING.c[name] == value for name in _EQUAL if (value := getattr(filters, name)) is not None]
     if filters.parent is not None:
-        found.append(FINDING.c.parent_key == filters.parent)
+        found += [FINDING.c.parent_key == filters.parent, FINDING.c.parent_key != ""]  # as its partial index says
     if filters.t0 is not None:
         found.append(FINDING.c.detected_at >= filters.t0)
     if filters.t1 is not None:

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.engine import Connection
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from api.access.caller import InCaller
-from api.access.forms import checked_fields
+from api.access.forms import checked_fields, checked_lists
 from api.house import House, InHouse
-from api.parameters import Cursor, Strict, Word, clean
-from api.problems import ProblemError
+from api.parameters import Cursor, Strict, Word
 from api.queries import findings
+from api.queries.alarm_parents import folded
 from api.queries.findings import Filters
 from api.routes.findings import NumberPath
-from api.screens.frame import attempt, own_address, page
+from api.screens import alarm_forms as forms
+from api.screens.alarm_rate_chart import rate_chart
+from api.screens.frame import attempt, page, surroundings
 from registry import findings_actions
 from registry.alarm_states import AlarmEvent, TransitionError
 from registry.findings_actions import StaleFindingError, UnknownFindingError
-from registry.findings_rate import alarm_rate
+from registry.findings_rate import alarm_rate, rate_series
 from registry.findings_words import Priority
 from registry.roles import Actor
 
 router = APIRouter(include_in_schema=False)
 _ROWS: Final = 100
 _CHILDREN: Final = 200
-_LONGEST_NOTE: Final = 1000
+_PICK_FIELDS: Final = forms.MOST_PICKED + 10
 SHELVE_HOURS: Final = (1, 8, 24, 72)
-Refused = Literal["changed", "not_now", "unknown", "note", "until"]
 
 
 class AlarmsQuery(Strict):
@@ -41,7 +43,7 @@ class AlarmsQuery(Strict):
     kind: Word | Literal[""] = ""
     district: Word | Literal[""] = ""
     cursor: Cursor | None = None
-    refused: Refused | None = None
+    refused: forms.Refused | None = None
 
     def filters(self) -> Filters:
         """The same for the query."""
@@ -59,7 +61,7 @@ class AlarmsQuery(Strict):
 class AlarmQuery(Strict):
     """What became of the form that led here."""
 
-    refused: Refused | None = None
+    refused: forms.Refused | None = None
 
 
 @router.get("/alarms")
@@ -67,13 +69,15 @@ async def alarms_page(
     request: Request, house: InHouse, caller: InCaller, query: Annotated[AlarmsQuery, Query()]
 ) -> Response:
     """What waits for a person first; newest first."""
-    now = house.clock.now_ms()
+    now, limits = house.clock.now_ms(), house.alarms
 
     def look(connection: Connection) -> Any:
         page_of = findings.list_findings(
             connection, areas=caller.areas, filters=query.filters(), limit=_ROWS, cursor=query.cursor
         )
-        return page_of, alarm_rate(connection, now, house.alarms)
+        children = folded(connection, (alarm.key for alarm in page_of.items), areas=caller.areas)
+        chart = rate_chart(rate_series(connection, now), manageable=limits.rate_manageable, flood=limits.flood_begins)
+        return page_of, alarm_rate(connection, now, limits), children, chart
 
     found, trouble = await attempt(house.read(look))
     return await page(
@@ -84,7 +88,9 @@ async def alarms_page(
         topics="findings",
         found=found[0] if found else None,
         rate=found[1] if found else None,
-        manageable=house.alarms.rate_manageable,
+        children=found[2] if found else {},
+        chart=found[3] if found else None,
+        limits=limits,
         query=query,
         trouble=trouble,
     )
@@ -95,6 +101,18 @@ async def alarm_page(
     request: Request, house: InHouse, caller: InCaller, number: NumberPath, query: Annotated[AlarmQuery, Query()]
 ) -> Response:
     """One alarm: why, since when, what was done, what it explains."""
+    return await _alarm(request, house, caller, number, query.refused)
+
+
+async def _alarm(
+    request: Request,
+    house: House,
+    caller: Actor,
+    number: int,
+    refused: forms.Refused | None = None,
+    typed: dict[str, str] | None = None,
+) -> Response:
+    """The page of one alarm. refused: why a form was, with what was typed into it."""
 
     def look(connection: Connection) -> Any:
         alarm = findings.one_finding(connection, number, areas=caller.areas)
@@ -114,13 +132,37 @@ async def alarm_page(
         caller,
         "alarm.html",
         topics="findings",
+        status=422 if typed else 200,
+        at=f"/alarms/{number}",
         number=number,
         alarm=found[0] if found else None,
         children=found[1] if found else [],
         hours=[hours for hours in SHELVE_HOURS if hours <= house.alarms.shelve_max_h],
-        query=query,
+        out_max_h=f"{house.alarms.out_of_service_max_h:g}",
+        refused=refused,
+        typed=typed or {},
         trouble=trouble,
     )
+
+
+@router.post("/alarms/acknowledge")
+async def acknowledge_many(request: Request, house: InHouse, caller: InCaller) -> Response:
+    """Say of every alarm that was ticked that somebody knows; a refusal of one stops no other."""
+    lists = await checked_lists(request, most=_PICK_FIELDS)
+    fields = {name: values[0] for name, values in lists.items()}
+    numbers, note, now = forms.picked(lists.get("pick", [])), forms.note_of(fields), house.clock.now_ms()
+    if not numbers or note is None:
+        return forms.back(fields, "note" if note is None else "nothing")
+    acknowledged = [await house.write(partial(_acknowledged, caller, number, now, note)) for number in numbers]
+    return forms.back(fields, None if all(acknowledged) else "some")
+
+
+def _acknowledged(caller: Actor, number: int, now: int, note: str, connection: Connection) -> bool:
+    try:
+        findings_actions.act(connection, caller, number, AlarmEvent.ACKNOWLEDGE, now_ms=now, note=note)
+    except (TransitionError, UnknownFindingError):
+        return False
+    return True
 
 
 @router.post("/alarms/{number}/acknowledge")
@@ -141,14 +183,39 @@ async def unshelve(request: Request, house: InHouse, caller: InCaller, number: N
     return await _act(request, house, caller, number, AlarmEvent.UNSHELVE)
 
 
+@router.post("/alarms/{number}/out-of-service")
+async def take_out(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+    """Take it out of service until a time and for a reason, both needed."""
+    fields = await checked_fields(request)
+    zone, now = (await surroundings(house)).zone, house.clock.now_ms()
+    note = forms.note_of(fields)
+    until = forms.moment_of(fields.get("until", ""), zone, now_ms=now, longest_h=house.alarms.out_of_service_max_h)
+    if until is None or not note:
+        return await _alarm(request, house, caller, number, "until" if until is None else "reason", fields)
+    event = AlarmEvent.OUT_OF_SERVICE
+    return await _done(
+        house,
+        fields,
+        lambda c: findings_actions.act(
+            c, caller, number, event, now_ms=now, note=note, until=until, version=forms.version_of(fields)
+        ),
+    )
+
+
+@router.post("/alarms/{number}/return")
+async def return_to_service(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+    """Bring it back into service before its time."""
+    return await _act(request, house, caller, number, AlarmEvent.RETURN)
+
+
 @router.post("/alarms/{number}/comment")
 async def comment(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
     """Add a line to its history."""
     fields = await checked_fields(request)
-    note, now = _note(fields), house.clock.now_ms()
+    note, now = forms.note_of(fields), house.clock.now_ms()
     if not note:
-        return _back(fields, "note")
-    version = _version(fields)
+        return forms.back(fields, "note")
+    version = forms.version_of(fields)
     return await _done(
         house, fields, lambda c: findings_actions.comment(c, caller, number, note, now_ms=now, version=version)
     )
@@ -156,20 +223,20 @@ async def comment(request: Request, house: InHouse, caller: InCaller, number: Nu
 
 async def _act(request: Request, house: House, caller: Actor, number: int, event: AlarmEvent) -> Response:
     fields = await checked_fields(request)
-    note, now = _note(fields), house.clock.now_ms()
+    note, now = forms.note_of(fields), house.clock.now_ms()
     if note is None:
-        return _back(fields, "note")
+        return forms.back(fields, "note")
     until = None
     if event is AlarmEvent.SHELVE:
         hours = fields.get("hours", "")
         if hours not in map(str, SHELVE_HOURS) or int(hours) > house.alarms.shelve_max_h:
-            return _back(fields, "until")
+            return forms.back(fields, "until")
         until = now + int(hours) * 3_600_000
     return await _done(
         house,
         fields,
         lambda c: findings_actions.act(
-            c, caller, number, event, now_ms=now, note=note, until=until, version=_version(fields)
+            c, caller, number, event, now_ms=now, note=note, until=until, version=forms.version_of(fields)
         ),
     )
 
@@ -179,36 +246,9 @@ async def _done(house: House, fields: dict[str, str], work: Callable[[Connection
     try:
         await house.write(work)
     except StaleFindingError:
-        return _back(fields, "changed")
+        return forms.back(fields, "changed")
     except TransitionError:
-        return _back(fields, "not_now")
+        return forms.back(fields, "not_now")
     except UnknownFindingError:
-        return _back(fields, "unknown")
-    return _back(fields)
-
-
-def _note(fields: dict[str, str]) -> str | None:
-    """Return the note of a form, None when it cannot be kept as it is."""
-    note = " ".join(fields.get("note", "").split())
-    try:
-        return clean(note) if len(note) <= _LONGEST_NOTE else None
-    except ValueError:
-        return None
-
-
-def _version(fields: dict[str, str]) -> int | None:
-    text = fields.get("version", "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise ProblemError(422, "invalid-form", "version must be a whole number")
-    return int(text)
-
-
-def _back(fields: dict[str, str], refused: Refused | None = None) -> Response:
-    address = own_address(fields.get("back", "/alarms"))
-    path, _, query = address.partition("?")
-    kept = [pair for pair in query.split("&") if pair and not pair.startswith("refused=")]
-    pairs = kept + ([f"refused={refused}"] if refused else [])
-    address = path + ("?" + "&".join(pairs) if pairs else "")
-    return RedirectResponse(address, 303, headers={"cache-control": "no-store"})
+        return forms.back(fields, "unknown")
+    return forms.back(fields)

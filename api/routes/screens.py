@@ -16,6 +16,7 @@ from api.parameters import Cursor, Nothing, Strict
 from api.problems import not_found
 from api.queries.board import Board, board, percent
 from api.queries.gateways import list_gateways
+from api.queries.hourly_flow import FlowNow, flow_now
 from api.queries.readiness import readiness
 from api.schemas import Readiness
 from api.screens.assets import by_file
@@ -47,9 +48,10 @@ async def overview_page(
         request,
         caller,
         "overview.html",
-        topics="findings readings gateways",
+        topics="findings readings gateways orders",
         board=found[0] if found else None,
         rate=found[1] if found else None,
+        flow=found[2] if found else None,
         read_rate=percent(found[0].read, found[0].due) if found else "",
         below=bool(found and found[0].due and found[0].read * 100 < found[0].due * house.settings.read_rate_target),
         target=f"{house.settings.read_rate_target:g}",
@@ -60,7 +62,7 @@ async def overview_page(
     )
 
 
-async def _board(house: House, caller: Actor) -> tuple[Board, AlarmRate]:
+async def _board(house: House, caller: Actor) -> tuple[Board, AlarmRate, FlowNow]:
     limits, now = house.settings, house.clock.now_ms()
     return await house.read(
         lambda c: (
@@ -72,6 +74,7 @@ async def _board(house: House, caller: Actor) -> tuple[Board, AlarmRate]:
                 stale_s=limits.gateway_stale_s,
             ),
             alarm_rate(c, now, house.alarms),
+            flow_now(c, areas=caller.areas, now_ms=now),
         )
     )
 
