@@ -18,6 +18,7 @@ import contextlib
 import random
 import socket
 import ssl
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -305,6 +306,7 @@ class _Link:
     def __init__(self, session: MqttSession, speak_5: bool) -> None:
         self._session = session
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._speak_5 = speak_5
         self._connack: asyncio.Future[None] = self._loop.create_future()
         self._suback: asyncio.Future[None] = self._loop.create_future()
@@ -384,10 +386,9 @@ class _Link:
         client.max_inflight_messages_set(1000)
         if s.will is not None:
             client.will_set(s.will.topic, s.will.payload, s.will.qos, s.will.retain)
-        client.on_socket_open = lambda *a: self._in_loop(self._socket_open, a[2])
-        client.on_socket_close = lambda *a: self._in_loop(self._socket_close, a[2])
-        client.on_socket_register_write = lambda *a: self._in_loop(self._want_write, a[2])
-        client.on_socket_unregister_write = lambda *a: self._in_loop(self._no_write, a[2])
+        client.on_socket_close = lambda _c, _u, sock: self._socket_close(sock)
+        client.on_socket_register_write = lambda _c, _u, sock: self._want_write(sock)
+        client.on_socket_unregister_write = lambda _c, _u, sock: self._no_write(sock)
         client.on_connect = self._on_connack
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_suback
@@ -413,8 +414,35 @@ class _Link:
             properties.MaximumPacketSize = s.maximum_packet_bytes
             properties.SessionExpiryInterval = s.session_expiry_s
             dial = partial(dial, clean_start=s.session_expiry_s == 0, properties=properties)
-        await self._loop.run_in_executor(None, dial)  # blocks while it resolves the name and connects
+        await self._loop.run_in_executor(None, self._dial, dial)
         self._misc = self._loop.create_task(self._housekeeping())
+
+    def _dial(self, dial: Callable[[], object]) -> None:
+        """Connect, in a thread, because it blocks; the loop watches the socket only when this is over.
+
+        paho closes here what breaks before that. Had the loop watched it already, it would go on watching a number
+        that the next connection gets, and never hear of that one.
+        """
+        dial()
+        sock = self._client.socket()
+        if sock is None:
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._adopt, sock)
+        except RuntimeError:  # the loop is closed
+            sock.close()
+
+    def _adopt(self, sock: Any) -> None:
+        """Watch the socket of a link that stands."""
+        if self._closed:  # cancelled while the thread was still connecting
+            sock.close()
+            return
+        self._socket = sock
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop.add_reader(sock, self._readable)
+        if self._client.want_write():
+            self._want_write(sock)
 
     async def _subscribe(self) -> None:
         wanted = self._session.subscriptions
@@ -444,32 +472,26 @@ class _Link:
                 self._client.disconnect()
                 return
 
-    # paho calls the socket hooks from the connecting thread at first and from the loop afterwards
-    def _in_loop(self, call: Callable[[Any], None], sock: Any) -> None:
-        try:
-            here = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            here = False
-        if here:
-            call(sock)
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(call, sock)
-
-    def _socket_open(self, sock: Any) -> None:
-        if self._closed:  # cancelled while the thread was still connecting
-            sock.close()
-            return
-        self._socket = sock
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._loop.add_reader(sock, self._readable)
+    def _here(self) -> bool:
+        """True in the thread of the loop; paho calls its hooks in the connecting thread too."""
+        return threading.get_ident() == self._thread
 
     def _readable(self) -> None:
         sock = self._socket
         self._client.loop_read()
         while self._socket is sock and isinstance(sock, ssl.SSLSocket) and sock.pending():
             self._client.loop_read()
+        if self._socket is sock and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._read_to_the_end(sock)
 
+    def _read_to_the_end(self, sock: Any) -> None:
+        """Take in what came before a reset: libuv tells of a reset once and watches that socket no more."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # so that the end follows what is there
+        while self._socket is sock and self._client.loop_read() == paho.MQTT_ERR_SUCCESS:
+            pass
+
+    # `self._socket` is None until the connecting thread has ended: what paho says of it before concerns nobody
     def _socket_close(self, sock: Any) -> None:
         if sock is self._socket:
             self._forget_socket()
@@ -518,6 +540,10 @@ class _Link:
             self._suback.set_result(None)
 
     def _on_disconnect(self, _c: Any, _u: Any, _flags: Any, code: Any, _p: Any = None) -> None:
+        if not self._here():
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._on_disconnect, _c, _u, _flags, code, _p)
+            return
         self.reason = self.reason or f"link to the broker lost: {code}"
         if not self._connack.done():
             # brokers of 3.1.1 days hang up on a CONNECT of version 5

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from metering.clock import SystemClock
 from metering.errors import BrokerError
@@ -275,6 +279,37 @@ def test_cancelling_while_nothing_answers_leaves_no_task_behind() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(scenario)
+
+
+def test_a_reset_behind_unread_messages_is_noticed_at_once() -> None:
+    """libuv reports a reset once and watches that socket no more, although its last messages were not read yet."""
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as dying:
+            loop = asyncio.get_running_loop()
+            broker = asyncio.create_task(asyncio.to_thread(die_after_messages, dying, loop))
+            listener = session(dying.getsockname()[1], "in")
+            task = asyncio.create_task(listener.run())
+            await broker
+            await until(lambda: "link to the broker lost" in listener.last_problem, deadline_s=5)
+            assert len(await listener.receive(100)) == 5
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
+
+
+def die_after_messages(server: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    """Welcome one client, send it five messages and a reset (SO_LINGER of 0 s) in one moment."""
+    client, _ = server.accept()
+    client.recv(1000)
+    client.sendall(bytes.fromhex("20 03 00 00 00"))  # CONNACK of MQTT 5
+    loop.call_soon_threadsafe(time.sleep, 0.1)  # all of it is there when the loop looks
+    time.sleep(0.03)
+    client.sendall(bytes.fromhex("30 05 00 01 74 00 31") * 5)  # PUBLISH, QoS 0, topic "t"
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
 
 
 def test_a_flood_of_qos_0_is_bounded_and_counted(broker: BrokerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
