@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from metergate.commands.books import import_file, make_plan
 from metergate.house_mqtt import MQTT_METERS_FILE, mqtt_rows, mqtt_settings
@@ -34,7 +34,7 @@ GATEWAY: Final = "gw-demo"
 _PER_PORT: Final = 16
 _FIRST_INNER_PORT: Final = 20_000
 _KEY_MS: Final = 30 * 86_400_000
-_CLAIMS: Final[list[IO[str]]] = []
+_CLAIMS: Final[list[int]] = []  # descriptors, open until the process ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,13 +313,13 @@ def first_free_port(start: int) -> int:
 def _claim(port: int) -> bool:
     """Between two demos that start at once: only one may believe that a port is free. Held until the process ends."""
     path = Path(tempfile.gettempdir()) / f"metergate-port-{port}.{os.getuid()}"
-    file = path.open("w")
+    claim = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        file.close()
+        os.close(claim)
         return False
-    _CLAIMS.append(file)
+    _CLAIMS.append(claim)
     return True
 
 
