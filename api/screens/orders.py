@@ -116,15 +116,12 @@ def quantity_of(connection: Connection, meter: str) -> str:
 
 def _crews(connection: Connection, district: str, now_ms: int) -> list[CrewChoice]:
     """Those who are free for a district, the least busy first."""
-    busy: dict[str, int] = dict(
-        connection.execute(
-            sa.select(WorkOrder.assignee, sa.func.count())
-            .where(WorkOrder.state.in_([State.DISPATCHED.value, State.ARRIVED.value]))
-            .group_by(WorkOrder.assignee)
-        )
-        .tuples()
-        .all()
+    rows = connection.execute(
+        sa.select(WorkOrder.assignee, sa.func.count())
+        .where(WorkOrder.state.in_([State.DISPATCHED.value, State.ARRIVED.value]))
+        .group_by(WorkOrder.assignee)
     )
+    busy: dict[str, int] = {row[0]: row[1] for row in rows}
     known = teams.crews(connection)
     found = [
         CrewChoice(name, known[name].shown, known[name].team, busy.get(name, 0))
@@ -145,8 +142,8 @@ def _members(connection: Connection, caller: Actor, assignee: str) -> list[str]:
 
 def _findings(connection: Connection, caller: Actor, books: evidence.Books, now_ms: int) -> dict[int, Found]:
     numbers = [item.finding for item in books.findings]
-    rows = connection.execute(sa.select(FINDING.c.id, FINDING.c.state).where(FINDING.c.id.in_(numbers))).tuples()
-    states: dict[int, str] = dict(rows.all())
+    rows = connection.execute(sa.select(FINDING.c.id, FINDING.c.state).where(FINDING.c.id.in_(numbers)))
+    states: dict[int, str] = {row.id: row.state for row in rows}
     scores: dict[str, tuple[int, int]] = {}
     for rule in {item.rule for item in books.findings if item.rule}:
         lines = precision(connection, areas=caller.areas, rule=rule, since_ms=now_ms - _QUARTER_MS)
