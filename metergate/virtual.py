@@ -35,7 +35,7 @@ from metergate.virtual_books import fill_books
 from metergate.virtual_course import Course
 from metergate.virtual_fleet import VirtualFleet
 from metergate.virtual_hands import Gate, GatedDatabase, GatedStore, outbox_on
-from metergate.virtual_past import remember
+from metergate.virtual_past import keep_calendar, remember
 from metergate.virtual_pty import link_maker
 from metergate.virtual_script import Script
 from metergate.virtual_time import VirtualLoop
@@ -145,6 +145,7 @@ class VirtualHouse:
         loop = asyncio.get_running_loop()
         await self.fleet.start(loop.wires if isinstance(loop, VirtualLoop) else None, self.broker)
         fill_books(self)
+        keep_calendar(self)
         remember(self)
         with self.registry() as database:
             try:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +26,7 @@ from registry import billing as books
 from registry.database import Database
 from registry.models_findings import FindingRecord
 from registry.models_work_orders import WorkOrder
+from simulators.scenario_fleet import weather_of
 
 ALL_TIME: Final = 2**62
 EXPORTS: Final = ("readings", "findings", "orders", "totals")
@@ -47,6 +50,10 @@ def write_truth(house: VirtualHouse) -> None:
     ]
     _write_csv(house.folder / "labels.csv", ("meter_id", "kind", "start", "end", "severity", "note"), labels)
     _write_csv(house.folder / "hard_negatives.csv", ("meter_id", "kind", "start", "end"), ordinary)
+    first = scenario.start - timedelta(days=scenario.history_days)
+    means = weather_of(scenario, math.ceil(scenario.history_days + scenario.days)).tolist()
+    days = [((first + timedelta(days=number)).isoformat(), f"{mean:g}") for number, mean in enumerate(means)]
+    _write_csv(house.folder / "weather.csv", ("date", "temp_avg_c"), days)
 
 
 def write_exports(house: VirtualHouse, database: Database, store: SqliteStore) -> None:

@@ -1,4 +1,4 @@
-"""The past of a virtual house: what its store holds when the story begins.
+"""The past of a virtual house: what its store and its books hold when the story begins.
 
 Rules learn a customer's habits for weeks, and a billing period begins before most stories do. So a scenario may say
 how many days of readings the store knows already. They are imports of what the registers showed, one each interval;
@@ -13,9 +13,12 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from api.billing.calendars import Calendar
+from api.billing.rule_book import add_calendar
 from ingest.store_sqlite import SqliteStore
 from metering.errors import MetergateError
 from metering.reading import Reading
+from registry.roles import service
 
 if TYPE_CHECKING:
     from metergate.virtual import VirtualHouse
@@ -36,6 +39,18 @@ def remember(house: VirtualHouse) -> int:
                 raise MetergateError(f"the store refuses the past: {refused[0]}")
             count += len(batch)
     return count
+
+
+def keep_calendar(house: VirtualHouse) -> None:
+    """Let all classes of the city be read on the scenario's own reading day, where it names one."""
+    day = house.scenario.calendar.reading_day
+    if day is None:
+        return
+    groups = sorted({(group.customer_class, group.medium) for group in house.scenario.fleet})
+    with house.registry() as database, database.begin() as connection:
+        for customer_class, medium in groups:
+            new = Calendar(customer_class, medium, day, day)
+            add_calendar(connection, service("simulate"), new, now=house.clock.now_ms())
 
 
 def _readings(house: VirtualHouse) -> Iterator[Reading]:

@@ -125,7 +125,7 @@ def _make(
     name = f"{group.name}-{number:04}"
     rng = _generator(scenario.seed, name)
     meter = _facts(scenario, group, name)
-    warm = np.round(temperature_c(_days(scenario, meter.days), scenario.seed) + scenario.weather.warmer_c, 1)
+    warm = weather_of(scenario, meter.days)
     first = scenario.start - timedelta(days=scenario.history_days)
     felt, heated_from = heated(scenario.calendar, first, warm, rng)
     weekday = weekdays_of(scenario.calendar, first, meter.days)
@@ -204,9 +204,11 @@ def _festival(first: date | None) -> float | None:
     return None if first is None else midnight(first)
 
 
-def _days(scenario: Scenario, count: int) -> Floats:
+def weather_of(scenario: Scenario, count: int) -> Floats:
+    """Return the daily mean temperatures [°C] from the first day of the history on."""
     first = scenario.start - timedelta(days=scenario.history_days)
-    return np.arange(count, dtype=np.float64) + (first - _CURVES_FROM).days
+    days = np.arange(count, dtype=np.float64) + (first - _CURVES_FROM).days
+    return np.asarray(np.round(temperature_c(days, scenario.seed) + scenario.weather.warmer_c, 1), dtype=np.float64)
 
 
 def _ratio(factor: float) -> tuple[int, int]:

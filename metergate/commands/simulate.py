@@ -15,7 +15,7 @@ from gateway.profiles import load_profiles
 from metergate.console import EXIT_FAILED, emit, errors_as_words, say
 from metergate.logs import LogSettings, configure
 from metergate.virtual import VirtualHouse
-from metergate.virtual_report import problems, report, write_truth
+from metergate.virtual_report import problems, report, words, write_truth
 from metergate.virtual_time import VirtualClock, VirtualLoop
 from metergate.workplace import workplace
 from metering.clock import Clock, SystemClock, rfc3339
@@ -46,8 +46,9 @@ def simulate(
             found = report(play(story, place, watch=watch, real_time=real_time))
         emit(json.dumps(found, ensure_ascii=False))
         wrong = problems(found)
+        say(words(found))
         for line in wrong:
-            say(line)
+            say(f"broken: {line}")
         say(f"report and exports in {folder}")
     if wrong:
         raise typer.Exit(EXIT_FAILED)
