@@ -230,6 +230,7 @@ def test_hostile_messages_are_refused_kept_and_do_not_stop_the_next_one(
         await site.gateway.publish(f"mg/v1/1/{'g' * 60_000}/up", b"long topic")
         await site.send(1, [Reading("M1", now, {"volume": 5})])
         await site.until(lambda: site.acked() == 1)
+        await site.until(lambda: len(site.refusals()) >= 4)
         assert sorted(site.refusals()) == ["depth", "size", "syntax", "syntax"]
         kept = {row["reason"]: row for row in site.ask(sa.select(Quarantine.__table__))}
         assert kept["message_depth"]["raw"] == b"[" * 100_000
