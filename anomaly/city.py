@@ -146,7 +146,7 @@ class City:
             books, feed, engine, Watch(engine, judged_s), saved, flood.resume(books.topology, mine, now_s * 1000)
         )
         self._flood_at = 0.0
-        self._follow(self._now, fresh)
+        self._follow(self._now, fresh, now_s)
 
     def _read_books(self, connection: Any, now_s: int) -> Books:
         since = (now_s - self.settings.history_days * DAY_S) * 1000
@@ -199,7 +199,7 @@ class City:
         with self._database.read() as connection:
             lines = watch.changes_since(connection, self._log, self._seen)
         rows = here.feed.touched(lines)
-        fired = self._follow(here, rows)
+        fired = self._follow(here, rows, now_ms / 1000)
         self._note_log(lines, now_ms)
         due = self._clock.monotonic() >= self._flood_at
         if due:
@@ -209,10 +209,10 @@ class City:
         self.evaluated_ms = now_ms
         return bool(lines)
 
-    def _follow(self, here: Loaded, rows: Readings | None) -> bool:
+    def _follow(self, here: Loaded, rows: Readings | None, asked_s: float) -> bool:
+        """asked_s: [s since 1970] when log and store were asked: what came since is not known, for all it took."""
         began = self._clock.monotonic()
-        upto_s = int(self._clock.now_ms() / 1000 - self.settings.settle_s)
-        fired = here.watch.take(rows, upto_s)
+        fired = here.watch.take(rows, int(asked_s - self.settings.settle_s))
         for finding, at_s in here.watch.drain():
             if finding.row >= 0:  # districts are judged by the flood control
                 self._unsaved[memory.key_of(finding)] = finding, at_s

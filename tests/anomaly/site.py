@@ -46,6 +46,11 @@ class Site:
         self.database = Database(f"sqlite:///{self.folder}/registry.db")
         self.database.upgrade()
         self.store = SqliteStore(self.folder / "readings.db", mode="write")
+        self.gateway_of: dict[str, str] = {}
+
+    def gateways(self) -> list[str]:
+        """All that a meter hangs on."""
+        return sorted(set(self.gateway_of.values()))
 
     def add(self, meters: Sequence[Any], gateway: str = "gw-1") -> None:
         """Enter meters (`anomaly.meters.Meter`) into the books."""
@@ -62,10 +67,21 @@ class Site:
                 device |= {"index_digits": meter.index_digits, "resolution": meter.resolution, "bus_id": bus}
                 device |= {"qmax": meter.qmax_per_h, "interval_s": meter.interval_s, "gateway_id": gateway}
                 device |= {"commissioned_at": 0 if meter.commissioned else None}
+                stay = {"meter_id": meter.meter_id, "usage_point_id": place["id"]}
+                stay |= {"installed_at": meter.replaced_s * 1000, "removed_at": meter.until_s * 1000 or None}
+                if meter.replaced_s:  # the one that hung there before, see `device_at`
+                    old = {"meter_id": f"{meter.meter_id}-old", "installed_at": 0, "removed_at": stay["installed_at"]}
+                    connection.execute(sa.insert(Meter), [device | {"id": old["meter_id"]}])
+                    connection.execute(sa.insert(Installation), [stay | old])
+                    self.gateway_of[str(old["meter_id"])] = gateway
                 connection.execute(sa.insert(Meter), [device])
-                stay = {"meter_id": meter.meter_id, "usage_point_id": place["id"], "installed_at": 0}
-                stay |= {"removed_at": meter.until_s * 1000 or None}
                 connection.execute(sa.insert(Installation), [stay])
+                self.gateway_of[meter.meter_id] = gateway
+
+    @staticmethod
+    def device_at(meter: Any, at_s: int) -> str:
+        """Id of the meter that hung at the place then [s since 1970]."""
+        return f"{meter.meter_id}-old" if at_s < meter.replaced_s else str(meter.meter_id)
 
     def take(self, readings: Sequence[Reading]) -> None:
         """Store readings and note them in the log, in ingest's order."""

@@ -172,6 +172,7 @@ def test_killed_at_random_points_no_finding_comes_twice_and_none_is_lost(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_two_hundred_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     table, rows = chosen(62)

@@ -176,5 +176,6 @@ def test_the_service_is_killed_while_findings_come_and_each_comes_once(tmp_path:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_the_service_is_killed_forty_times(tmp_path: Path) -> None:
     asyncio.run(_scenario(tmp_path, kills=METERS))
