@@ -17,7 +17,7 @@ from ingest.batch import Batch, Older, Origin, Placed
 from ingest.decoding import MAX_PAYLOAD, BadRow, BrokenMessageError, Decoded, decode
 from ingest.meters import MeterState, MeterTable
 from ingest.records import event_row, own_event, quarantine_row, raw_of
-from metering.admission import EXACT_MICRO, TimeLimits, judge
+from metering.admission import EXACT_MICRO, ClockRules, TimeLimits, judge
 from metering.errors import MessageError
 from metering.messages import OFFICE, Refused, Up, gateway_of, payload_digest
 from metering.mqtt import Delivery
@@ -49,6 +49,8 @@ class Checker:
         self.counters = counters
         self.alarms = Alarms(counters)
         self.estimates = estimates
+        self.clock = ClockRules()
+        """Rules for the meters' own clocks; the pipeline replaces them by those of the registry."""
         self.max_message_bytes = max_message_bytes
         self.positions: dict[tuple[str, str], Position] = {}
         self._epochs: dict[str, str] = {}
@@ -164,6 +166,7 @@ class Checker:
         before = list(position.spans) if ledger.committed(position.spans, first, last) else []
         states, gateway, now = self.meters.states, origin.gateway, batch.now
         low, high = self.limits.window(now)
+        most_off = self.clock.never_doubted_ms
         fresh, stored = batch.fresh, len(batch.fresh)
         seq = first - 1
         for row in rows:
@@ -176,6 +179,10 @@ class Checker:
                     and low <= row.read_at <= high
                     and row.quality in _ORDINARY
                     and row.source != "estimate"
+                    and (
+                        (said := row.meter_time) is None
+                        or (said != state.clock and -most_off <= said - row.read_at <= most_off)
+                    )
                 ):
                     for micro in row.values.values():
                         if not -EXACT_MICRO < micro < EXACT_MICRO:
@@ -183,6 +190,8 @@ class Checker:
                     else:
                         if row.read_at > state.newest and row.values:
                             state.newest = row.read_at
+                            if said is not None:
+                                state.clock, state.clock_since = said, row.read_at
                             row.received_at = now
                             fresh.append(row)
                             continue
@@ -227,6 +236,8 @@ class Checker:
             now=batch.now,
             limits=self.limits,
             estimates=self.estimates,
+            clock=self.clock,
+            stood_ms=_stood_ms(state, reading),
         )
         if verdict.decision == "quarantine" or state is None:
             if verdict.reason in ("unknown_meter", "foreign_meter") and not final:
@@ -243,6 +254,8 @@ class Checker:
     def _admit(self, batch: Batch, state: MeterState, older: Older) -> None:
         older.reading.received_at = batch.now
         newer = older.reading.read_at > state.newest
+        if newer and older.reading.meter_time not in (None, state.clock):
+            state.clock, state.clock_since = older.reading.meter_time, older.reading.read_at
         state.newest = max(state.newest, older.reading.read_at)
         # the office speaks for meters that another worker may be reading: what we know of their newest key may be old
         if newer and older.origin.gateway != OFFICE:
@@ -352,6 +365,13 @@ class Checker:
         if row is not None:
             batch.events.append(row)
         return row is not None
+
+
+def _stood_ms(state: MeterState | None, reading: Reading) -> int:
+    """For how long the meter's clock has said the same; 0 for rows of the past, which say nothing about it."""
+    if state is None or state.clock is None or state.clock != reading.meter_time:
+        return 0
+    return max(0, reading.read_at - state.clock_since) if reading.read_at > state.newest else 0
 
 
 def _merge(held: Reading, new: Reading) -> tuple[Reading | None, str]:

@@ -22,6 +22,8 @@ class MeterState:
     """One meter. Plain slots: the loop over every reading of the city lives on these."""
 
     __slots__ = (
+        "clock",
+        "clock_since",
         "closing",
         "day",
         "first_at",
@@ -49,6 +51,9 @@ class MeterState:
         """`latest` has the same read_at as the one that was flushed before."""
         self.day: Day | None = None
         self.closing: Reading | None = None
+        self.clock: int | None = None
+        """What the meter's own clock said last [ms UTC], and the read_at at which it said so first."""
+        self.clock_since = _NEVER
         self.first_at = sys.maxsize
         """Range of read_at since the last flush; `last_at` is negative when there was nothing."""
         self.last_at = _NEVER
@@ -103,6 +108,7 @@ class MeterTable:
         state = MeterState(meter, facts)
         if newest is not None:
             state.newest = state.stored_at = newest.read_at
+            state.clock, state.clock_since = newest.meter_time, newest.read_at
         self.states[meter] = state
         return state
 

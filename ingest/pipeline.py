@@ -39,14 +39,14 @@ from ingest.decoding import MAX_PAYLOAD
 from ingest.holding import Holding
 from ingest.meters import Changes, MeterTable, latest_row
 from ingest.worker import Worker
-from metering.admission import TimeLimits
+from metering.admission import ClockRules, TimeLimits
 from metering.clock import Clock
 from metering.errors import RegistryError, StoreError
 from metering.messages import PARTS, part_of
 from metering.mqtt import Delivery
 from metering.reading import Reading
 from metering.store import Key, ReadingStore
-from registry import leases, watch
+from registry import leases, validation_rules, watch
 from registry import ledger as books
 from registry.database import Database
 from registry.leases import LeaseLostError
@@ -120,7 +120,7 @@ class Pipeline:
 
     async def start(self) -> None:
         """Learn what there is of the parts that are ours from the beginning; leased ones come by `take_over`."""
-        _, self.meters.gateways = await self._in_registry(self._books)
+        _, self.meters.gateways, self.checker.clock = await self._in_registry(self._books)
         if self.holding.ready:
             self._floor = await self._learn_parts(self.holding.ready)
             await self._set_floor(self._floor, self.holding.ready)
@@ -327,14 +327,15 @@ class Pipeline:
     async def reload(self) -> None:
         """Take over what changed in the registry's books: new, moved and removed meters, new gateways."""
         async with self._checking:
-            everything, self.meters.gateways = await self._in_registry(self._books)
+            everything, self.meters.gateways, self.checker.clock = await self._in_registry(self._books)
             facts = _of_parts(everything, self.holding.ready)
             await self._learn(facts)
             self.meters.keep_only(facts)
 
-    def _books(self) -> tuple[dict[str, MeterFacts], set[str]]:
+    def _books(self) -> tuple[dict[str, MeterFacts], set[str], ClockRules]:
         with self._database.read() as connection:
-            return books.load_meters(connection), books.load_gateways(connection)
+            clock = validation_rules.clock_rules(validation_rules.in_force(connection))
+            return books.load_meters(connection), books.load_gateways(connection), clock
 
     async def _ask_registry(self, batch: Batch) -> None:
         """Before a row is refused as unknown: it may have been imported since the last reload."""

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "plan": "books:plan",
     "import": "imports:import_app",
     "validate": "validate:validate",
+    "validation": "validate:validation_app",
     "export": "imports:export_app",
     "command": "command:app",
     "commission": "commission:commission",

@@ -82,6 +82,51 @@ def judge_time(at: int, now: int, limits: TimeLimits) -> Verdict:
     return Verdict("quarantine", "time_future", f"{at} is after {high}, the latest time admitted now")
 
 
+@dataclass(frozen=True, slots=True)
+class ClockLimits:
+    """What a meter's own clock may do, in [ms]; None: it is not judged.
+
+    off_ms: how far it may be from the time of the reading. frozen_ms: how long it may stand still.
+    """
+
+    off_ms: int | None = 3_600_000
+    frozen_ms: int | None = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRules:
+    """Limits with the moment [ms UTC] from which on they judge a reading, by its own time; ascending."""
+
+    versions: tuple[tuple[int, ClockLimits], ...] = ((0, ClockLimits()),)
+
+    def at(self, moment: int) -> ClockLimits:
+        """Return the limits for a reading of this moment."""
+        found = ClockLimits(None, None)
+        for since, limits in self.versions:
+            if since <= moment:
+                found = limits
+        return found
+
+    @property
+    def never_doubted_ms(self) -> int:
+        """Up to this difference no version doubts a running clock."""
+        return min((limits.off_ms for _, limits in self.versions if limits.off_ms is not None), default=2**62)
+
+
+def judge_clock(meter_time: int, read_at: int, stood_ms: int, limits: ClockLimits) -> Verdict:
+    """Judge what a meter's clock said at `read_at`, both [ms UTC]. stood_ms: for how long it has said the same.
+
+    A clock that stands still may be that of a device that answers with old values; one far off gives days and months
+    that nobody can rely on. The reading is kept, and doubted.
+    """
+    if limits.frozen_ms is not None and stood_ms >= limits.frozen_ms:
+        return Verdict("suspect", "clock_frozen", f"the meter's clock has stood still for {stood_ms // 1000} s")
+    off = abs(meter_time - read_at)
+    if limits.off_ms is not None and off > limits.off_ms:
+        return Verdict("suspect", "clock_off", f"the meter's clock is off by {off // 1000} s")
+    return ADMIT
+
+
 def judge_values(values: Mapping[Quantity, int]) -> Verdict:
     """Judge quantities in 10⁻⁶ of their house units: inside int64, and exact after a trip through a float.
 
@@ -129,15 +174,28 @@ def judge_origin(quality: str, source: str, *, estimates: bool = False) -> Verdi
 
 
 def judge(
-    reading: Reading, *, owner: str | None, gateway: str, now: int, limits: TimeLimits, estimates: bool = False
+    reading: Reading,
+    *,
+    owner: str | None,
+    gateway: str,
+    now: int,
+    limits: TimeLimits,
+    estimates: bool = False,
+    clock: ClockRules | None = None,
+    stood_ms: int = 0,
 ) -> Verdict:
-    """Judge a whole reading: identity first, then time, values and origin; the first refusal speaks."""
-    verdicts = (
+    """Judge a whole reading: identity first, then time, values, origin and clock; the first refusal speaks.
+
+    clock, stood_ms: rules for the meter's own clock, and for how long it has said the same; without rules none asks.
+    """
+    verdicts = [
         judge_identity(reading.meter, owner, gateway),
         judge_time(reading.read_at, now, limits.of(gateway)),
         judge_values(reading.values),
         judge_origin(reading.quality, reading.source, estimates=estimates),
-    )
+    ]
+    if clock is not None and reading.meter_time is not None:
+        verdicts.append(judge_clock(reading.meter_time, reading.read_at, stood_ms, clock.at(reading.read_at)))
     for wanted in ("quarantine", "suspect"):
         for verdict in verdicts:
             if verdict.decision == wanted:

@@ -9,7 +9,7 @@ that a bill of last year is judged by the rules of last year.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
@@ -17,35 +17,15 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from metering.admission import judge_clock
 from metering.clock import rfc3339
 from metering.quantities import Quantity, from_micro
 from metering.reading import Quality, Reading
 from metering.steps import LEVEL_CHANGES, Step, StepLimits, classify, limits_of
 from registry.models import Installation, Meter, Quarantine
+from registry.validation_rules import RULES, Rule, clock_limits, rule_at
 
 _CHUNK: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One version of a rule. effective_from: [ms UTC] of the first reading it judges. limits: its numbers [s]."""
-
-    id: str
-    version: int
-    effective_from: int = 0
-    limits: Mapping[str, int] = field(default_factory=dict)
-
-
-RULES: Final = (
-    Rule("unknown_meter", 1),
-    Rule("outside_installation", 1),
-    Rule("duplicate_key", 1),
-    Rule("sent_as_doubtful", 1),
-    Rule("step", 1),
-    Rule("clock_off", 1, limits={"most_s": 3600}),
-    Rule("clock_frozen", 1, limits={"least_s": 3600}),
-)
-"""The rules in force. A changed number is a new version with its effective date; old versions stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +65,21 @@ def load_facts(connection: Connection, meters: Sequence[str]) -> dict[str, Meter
     return found
 
 
+def meters_after(connection: Connection, after: str, limit: int) -> list[str]:
+    """Return the next meters of the books by id, behind `after`."""
+    statement = sa.select(Meter.id).where(Meter.id > after).order_by(Meter.id).limit(limit)
+    return list(connection.execute(statement).scalars())
+
+
 def _limits(meter: Any) -> StepLimits | None:
     if not (meter.index_digits and meter.resolution and meter.qmax):
         return None
     return limits_of(digits=meter.index_digits, resolution=meter.resolution, qmax=meter.qmax)
 
 
-def conflicts(connection: Connection, meters: Sequence[str], t0: int, t1: int) -> Iterator[Result]:
+def conflicts(
+    connection: Connection, meters: Sequence[str], t0: int, t1: int, rules: Sequence[Rule] = RULES
+) -> Iterator[Result]:
     """Yield the keys that came a second time with another value: the store kept the first, quarantine the other."""
     table = Quarantine.__table__
     for start in range(0, len(meters), _CHUNK):
@@ -99,7 +87,8 @@ def conflicts(connection: Connection, meters: Sequence[str], t0: int, t1: int) -
         when = (table.c.read_at >= t0, table.c.read_at < t1)
         statement = sa.select(table.c.meter, table.c.read_at, table.c.detail).where(*here, *when).order_by(table.c.id)
         for meter, read_at, detail in connection.execute(statement):
-            yield _result(meter, read_at, "duplicate_key", RULES, "suspect", "conflict", detail)
+            if rule_at(rules, "duplicate_key", read_at):
+                yield _result(meter, read_at, "duplicate_key", rules, "suspect", "conflict", detail)
 
 
 def validate(
@@ -115,12 +104,6 @@ def validate(
                                   "the books know no such meter")  # fmt: skip
             continue
         yield from _one_meter(own, known, rules)
-
-
-def rule_at(rules: Sequence[Rule], name: str, at: int) -> Rule | None:
-    """Return the version of a rule that judges a reading of this moment, None when none does."""
-    versions = [rule for rule in rules if rule.id == name and rule.effective_from <= at]
-    return max(versions, key=attrgetter("effective_from", "version"), default=None)
 
 
 def _result(
@@ -154,7 +137,7 @@ def _stay_of(facts: MeterFacts, at: int) -> int | None:
 
 
 class _Clock:
-    """The meter's own clock: far off, or standing still."""
+    """The meter's own clock: far off, or standing still. `metering.admission` judges, as when a reading comes."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
@@ -166,17 +149,11 @@ class _Clock:
             return
         if reading.meter_time != self._last:
             self._last, self._since = reading.meter_time, reading.read_at
-        stood_s = (reading.read_at - self._since) // 1000
-        off_s = abs(reading.meter_time - reading.read_at) // 1000
-        frozen = rule_at(self._rules, "clock_frozen", reading.read_at)
-        off = rule_at(self._rules, "clock_off", reading.read_at)
-        says = f"it says {rfc3339(reading.meter_time)}"
-        if frozen and stood_s >= frozen.limits["least_s"]:
-            yield Result(reading.meter, reading.read_at, frozen.id, frozen.version, "suspect", "clock_frozen",
-                         f"the meter's clock has stood still for {stood_s} s: {says}")  # fmt: skip
-        elif off and off_s > off.limits["most_s"]:
-            yield Result(reading.meter, reading.read_at, off.id, off.version, "suspect", "clock_off",
-                         f"the meter's clock is off by {off_s} s: {says}")  # fmt: skip
+        at = reading.read_at
+        verdict = judge_clock(reading.meter_time, at, at - self._since, clock_limits(self._rules, at))
+        if verdict.decision == "suspect":
+            detail = f"{verdict.detail}: it says {rfc3339(reading.meter_time)}"
+            yield _result(reading.meter, at, verdict.reason, self._rules, "suspect", verdict.reason, detail)
 
 
 class _Steps:

@@ -14,7 +14,7 @@ from api.access.areas import Areas, in_areas
 from api.billing.rates import ESTIMATED, MISSING, UNKNOWN, WAYS, Sum, percent, reached
 from api.billing.settings import BillingSettings
 from api.formats import csv_lines
-from api.schemas_billing import RateOut, RatePage, ReportLine, ReportOut
+from api.schemas_billing_reports import RateOut, RatePage, ReportLine, ReportOut
 from metering.clock import rfc3339
 from metering.quantities import from_micro
 from registry.models_billing import BillingDelta, BillingTotal

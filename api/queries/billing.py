@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -20,24 +20,28 @@ from api.billing.load import Scope
 from api.billing.spoken import amount, close_out, decision_out, delta_out, total_out
 from api.problems import invalid, not_found
 from api.schemas_billing import (
-    CalendarOut,
-    CalendarPage,
-    CalorificOut,
-    CalorificPage,
     ChecklistOut,
     CloseOut,
     ClosePage,
-    CorrectionOut,
-    CorrectionPage,
     DeltaOut,
     DeltaPage,
     EarlierOut,
-    ExtraDayOut,
-    ExtraDayPage,
     PeriodOut,
     PeriodPage,
     TotalDetail,
     TotalPage,
+)
+from api.schemas_billing_rules import (
+    CalendarOut,
+    CalendarPage,
+    CalorificOut,
+    CalorificPage,
+    CorrectionOut,
+    CorrectionPage,
+    ExtraDayOut,
+    ExtraDayPage,
+    ValidationRuleOut,
+    ValidationRulePage,
 )
 from metering.clock import rfc3339
 from metering.quantities import from_micro
@@ -241,6 +245,19 @@ def calendars(rows: list[dict[str, Any]]) -> CalendarPage:
 
 def _manual(calendar: Calendar) -> CalendarOut:
     return CalendarOut(**asdict(calendar), id=None, created_by="the manuals", version=0)
+
+
+def validation_rules(found: Iterable[Mapping[str, Any]]) -> ValidationRulePage:
+    """Return the versions of the rules of validation."""
+    return ValidationRulePage(
+        items=[
+            ValidationRuleOut(
+                **dict(row)
+                | {"valid_from": words.moment(row["valid_from"] or None), "made_at": words.moment(row["made_at"])}
+            )
+            for row in found
+        ]
+    )
 
 
 def extra_days(connection: Connection) -> ExtraDayPage:

@@ -39,9 +39,6 @@ from api.schemas_billing import (
     CloseIn,
     CloseOut,
     ClosePage,
-    CorrectIn,
-    CorrectionOut,
-    CorrectionPage,
     DeltaOut,
     DeltaPage,
     DeltaState,
@@ -50,6 +47,7 @@ from api.schemas_billing import (
     Scoped,
     VerifyOut,
 )
+from api.schemas_billing_rules import CorrectIn, CorrectionOut, CorrectionPage
 from api.schemas_books import UndoIn
 from registry import billing_close, billing_keys, billing_words
 from registry.books import CustomerClass, Medium

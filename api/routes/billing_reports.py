@@ -19,7 +19,8 @@ from api.house import House, InHouse
 from api.parameters import Strict
 from api.replies import reply
 from api.routes.documented import answers
-from api.schemas_billing import By, Period, RatePage, ReportOut
+from api.schemas_billing import By, Period
+from api.schemas_billing_reports import RatePage, ReportOut
 from metering.clock import rfc3339
 from registry.roles import Actor
 

@@ -19,7 +19,7 @@ from api.problems import ProblemError
 from api.queries import billing
 from api.replies import reply
 from api.routes.documented import answers
-from api.schemas_billing import (
+from api.schemas_billing_rules import (
     CalendarIn,
     CalendarPage,
     CalorificIn,
@@ -28,7 +28,10 @@ from api.schemas_billing import (
     ExtraDayIn,
     ExtraDayPage,
     NumberOut,
+    ValidationRuleIn,
+    ValidationRulePage,
 )
+from registry import validation_rules
 
 router = APIRouter(prefix="/api/v1/billing", tags=["billing"])
 NoQuery = Annotated[Nothing, Query()]
@@ -80,6 +83,31 @@ async def end_calendar(
         return billing.calendars(rule_book.calendars(connection))
 
     return reply(request, await house.write(work), cached=False)
+
+
+@router.get("/validation-rules", summary="Rules of validation", **answers(ValidationRulePage))
+async def list_validation_rules(request: Request, house: InHouse, query: NoQuery) -> Response:
+    """What stored and arriving readings are doubted by, every version with its date, author and reason."""
+    return reply(request, await house.read(lambda c: billing.validation_rules(validation_rules.told(c))))
+
+
+@router.post("/validation-rules", summary="Change a rule of validation", status_code=201,
+             **answers(ValidationRulePage, status=201))  # fmt: skip
+async def change_validation_rule(
+    house: InHouse, caller: InCaller, body: ValidationRuleIn, query: NoQuery, key: KeyHeader = None
+) -> Response:
+    """A new version for readings from a date on; what was judged before stays judged as it was."""
+    require_all_areas(caller)
+    now = house.clock.now_ms()
+
+    def work(connection: Connection) -> ValidationRulePage:
+        validation_rules.change_rule(
+            connection, caller, body.rule, valid_from=body.valid_from, limits=body.limits, active=body.active,
+            reason=body.reason, now=now,
+        )  # fmt: skip
+        return billing.validation_rules(validation_rules.told(connection))
+
+    return told(await once(house, caller, key, {"validation_rule": body.model_dump()}, work), 201)
 
 
 @router.get("/extra-days", summary="Extra reading days", **answers(ExtraDayPage))

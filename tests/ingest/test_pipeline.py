@@ -15,6 +15,8 @@ from metering.messages import Up, encode, payload_digest
 from metering.mqtt import Delivery
 from metering.reading import Event, Reading, Row
 from metering.store import ReadingStore
+from registry import validation_rules
+from registry.roles import service
 from tests.ingest.house import EPOCH, NOW, House, failed, raw, reading, up
 
 MINUTE = 60_000
@@ -296,6 +298,46 @@ def test_a_reading_slightly_ahead_is_kept_as_suspect(house: House) -> None:
         await house.pipeline.cycle([up(1, [reading("M1", NOW + 2 * MINUTE, 5)])])
         stored = house.store.get([("M1", NOW + 2 * MINUTE)])["M1", NOW + 2 * MINUTE]
         assert (stored.quality, stored.reason) == ("suspect", "time_ahead")
+
+    house.run(scenario)
+
+
+def test_a_meter_clock_that_stands_still_or_is_far_off_is_kept_as_suspect(house: House) -> None:
+    def said(*offsets: tuple[int, int]) -> list[Reading]:
+        """(minutes before now, minutes at which the meter's clock stood)."""
+        return [
+            Reading("M1", NOW - ago * MINUTE, {"volume": 5}, meter_time=NOW - clock * MINUTE)
+            for ago, clock in offsets
+        ]
+
+    async def scenario() -> None:
+        await house.pipeline.cycle([up(1, said((300, 300), (290, 300)))])  # ten minutes: a display may do that
+        await house.pipeline.cycle([up(3, said((240, 300), (230, 231)))])  # an hour; then it goes on
+        await house.pipeline.cycle([up(5, said((220, 281), (210, 270)))])  # 61 minutes late; then 60
+        keys = [("M1", NOW - ago * MINUTE) for ago in (300, 290, 240, 230, 220, 210)]
+        marks = [(stored.quality, stored.reason) for _, stored in sorted(house.store.get(keys).items())]
+        assert marks == [
+            ("valid", ""), ("valid", ""), ("suspect", "clock_frozen"), ("valid", ""), ("suspect", "clock_off"),
+            ("valid", ""),
+        ]  # fmt: skip
+
+    house.run(scenario)
+
+
+def test_a_rule_of_the_registry_judges_clocks_from_its_date_on(house: House) -> None:
+    async def scenario() -> None:
+        with house.database.begin() as connection:
+            for name, limits in (("clock_off", {"most_s": 60}), ("clock_frozen", {})):
+                validation_rules.change_rule(
+                    connection, service("test"), name, valid_from=NOW - 5 * MINUTE, limits=limits,
+                    active=name == "clock_off", reason="a trial", now=NOW - 10 * MINUTE,
+                )  # fmt: skip
+        await house.pipeline.reload()
+        old = Reading("M1", NOW - 6 * MINUTE, {"volume": 5}, meter_time=NOW - 4 * MINUTE)
+        new = Reading("M1", NOW - 4 * MINUTE, {"volume": 5}, meter_time=NOW - 2 * MINUTE)
+        await house.pipeline.cycle([up(1, [old, new])])
+        found = house.store.get([("M1", NOW - 6 * MINUTE), ("M1", NOW - 4 * MINUTE)])
+        assert [found[key].reason for key in sorted(found)] == ["", "clock_off"]
 
     house.run(scenario)
 

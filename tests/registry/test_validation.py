@@ -11,7 +11,8 @@ from metering.steps import limits_of
 from registry import ledger
 from registry.database import Database
 from registry.models import Installation, Meter, UsagePoint
-from registry.validation import RULES, MeterFacts, Rule, conflicts, load_facts, validate
+from registry.validation import MeterFacts, conflicts, load_facts, validate
+from registry.validation_rules import RULES, Rule
 
 T0 = 1_772_323_200_000  # 2026-03-01T00:00:00Z
 HOUR = 3_600_000

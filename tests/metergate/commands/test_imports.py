@@ -109,3 +109,21 @@ def test_validate_names_a_bad_value_as_a_line(desk: Desk, tmp_path: Path) -> Non
         "transient",
         "2026-03-01T01:00:00.000Z",
     )
+
+
+def test_all_meters_are_validated_by_the_rules_in_force(desk: Desk, tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "readings.db", mode="write")
+    store.write([Reading("M2", T0, {"volume": 5 * MICRO}, meter_time=T0 + 7_200_000)])
+    store.close()
+    code, out = desk.run("validate", "--from", "2026-03-01", "--to", "2026-03-02")
+    (line,) = [json.loads(line) for line in out.splitlines()]
+    assert (code, line["meter"], line["rule"], line["version"]) == (0, "M2", "clock_off", 1)
+    assert desk.run("validate", "--from", "2026-03-02", "--to", "2026-03-02")[0] == 2
+    change = ("validation", "change", "clock_off", "--from", "2099-01-01", "--reason", "set weekly")
+    code, out = desk.run(*change, "most_s=600")
+    assert (code, json.loads(out)["version"], json.loads(out)["limits"]) == (0, 2, {"most_s": 600})
+    assert desk.run(*change, "most_s=6")[0] == 1
+    assert desk.run(*change, "most_s=ten")[0] == 2
+    code, out = desk.run("validation", "list")
+    versions = [json.loads(line) for line in out.splitlines()]
+    assert [v["valid_from"] for v in versions if v["rule"] == "clock_off"] == [None, "2099-01-01T00:00:00.000Z"]
