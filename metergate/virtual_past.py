@@ -1,8 +1,9 @@
 """The past of a virtual house: what its store and its books hold when the story begins.
 
 Rules learn a customer's habits for weeks, and a billing period begins before most stories do. So a scenario may say
-how many days of readings the store knows already. They are imports of what the registers showed, one each interval;
-the run's own readings begin behind them, and what is judged and exported are those alone.
+how many days of readings the store knows already: what the registers showed, one each interval, arrived together
+twice an hour as from a gateway that gathers. The run's own readings begin behind them; what is judged and exported
+are those alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 20_000
 _DAY_MS: Final = 86_400_000
+_GATHERED_MS: Final = 1_800_000
 
 
 def remember(house: VirtualHouse) -> int:
@@ -62,10 +64,5 @@ def _readings(house: VirtualHouse) -> Iterator[Reading]:
             continue
         step = meter.group.interval_s * 1000
         for at in range(first + zlib.crc32(meter.name.encode()) % step, last, step):
-            yield Reading(
-                meter.name,
-                at,
-                values={quantity: house.fleet.shown_at(meter.name, at)},
-                received_at=at,
-                source="import",
-            )
+            arrived = at // _GATHERED_MS * _GATHERED_MS + _GATHERED_MS
+            yield Reading(meter.name, at, {quantity: house.fleet.shown_at(meter.name, at)}, received_at=arrived)
