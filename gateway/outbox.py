@@ -113,6 +113,10 @@ class Outbox:
         """Rows taken and not yet committed."""
         return len(self._memory)
 
+    def uncommitted(self) -> tuple[Row, ...]:
+        """Return the rows that are in memory only: what a process that dies now has never produced."""
+        return tuple(self._memory)
+
     @property
     def pressure(self) -> float:
         """0 when rows reach the disk, up to 1 when memory is as full as it may be: stop reading."""

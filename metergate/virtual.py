@@ -43,7 +43,9 @@ from metering.broker_settings import BrokerSettings
 from metering.clock import Clock
 from metering.errors import MetergateError
 from metering.mqtt import Message
+from metering.reading import Reading
 from registry.database import Database
+from simulators.answer_log import Answer
 from simulators.modbus_farm import Farm
 from simulators.scenario import Scenario
 from simulators.scenario_events import BUS_KINDS, HOUSE_KINDS, LINE_KINDS, LINK_KINDS
@@ -54,6 +56,8 @@ _ORDERS_S: Final = 600.0
 _DRAIN_S: Final = 86_400.0
 """Longest virtual time for which the end waits until all that was read is stored."""
 _LOOK_S: Final = 5.0
+_UNDER_WAY_MS: Final = 5_000
+"""A poll of several requests on a slow wire takes no longer: one that a gateway's end cuts off is no reading."""
 _ANOMALY: Final = "virtual-anomaly"
 _INGEST: Final = "virtual-ingest"
 
@@ -108,6 +112,8 @@ class VirtualHouse:
         self.store_gate = Gate()
         self.disks: defaultdict[str, Gate] = defaultdict(Gate)
         self._lives: dict[str, Gate] = {}
+        self._ends: defaultdict[str, list[int]] = defaultdict(list)
+        self._unwritten: set[tuple[str, int]] = set()
         self._courses: dict[str, Course] = {}
         self._clashes = {m.bus for m in self.meters if any(e.kind == "address_clash" for e, _, _ in m.events)}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -178,14 +184,31 @@ class VirtualHouse:
         if part == "broker":
             self.memory_broker.stop()
             return
+        self._note_end(part, lost=False)
         task = self._tasks.pop(part)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
 
+    def _note_end(self, part: str, *, lost: bool = True) -> None:
+        """Note what ends with a gateway: polls that are under way, and when it dies, rows in its memory."""
+        if (gateway := self.gateways.get(part)) is None:
+            return
+        self._ends[part].append(self.clock.now_ms())
+        rows = gateway.outbox.uncommitted() if lost else ()
+        self._unwritten |= {(row.meter, row.read_at) for row in rows if isinstance(row, Reading)}
+
+    def never_produced(self, answer: Answer) -> bool:
+        """True for an answer that no gateway had on its disk when it ended: then it never became a reading."""
+        if (answer.meter, answer.at_ms) in self._unwritten:
+            return True
+        ends = self._ends[self.by_name[answer.meter].group.gateway]
+        return any(abs(answer.at_ms - end) <= _UNDER_WAY_MS for end in ends)
+
     async def kill(self, part: str) -> None:
         """End a part as kill -9 does: it writes and says nothing more, and what it had in memory is gone."""
         self._lives[part].shut(f"{part} was killed")
+        self._note_end(part)
         for client in self.clients(part):
             self.memory_broker.lose(client)
         task = self._tasks.pop(part)

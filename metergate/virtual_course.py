@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from gateway.drivers.serial_bus import SerialBus
 from gateway.service import Gateway
+from simulators.scenario_events import BUS_KINDS, LINE_KINDS, LINK_KINDS, SERIAL, Event
+
+if TYPE_CHECKING:
+    from metergate.virtual import VirtualHouse
 
 
 class Course:
@@ -51,6 +56,35 @@ class Course:
         """Return the messages of MQTT meters that came."""
         pushed = self.gateway.pushed
         return 0 if pushed is None else pushed.session.counters["received"]
+
+
+def on_wires(house: VirtualHouse) -> dict[str, dict[str, Any]]:
+    """Return by protocol what was planned, sent and seen at the other end.
+
+    comparable: nothing happened there that lets requests vanish on their way, or lets a driver ask more than planned.
+    """
+    return {
+        protocol: {
+            "planned": frames.planned,
+            "sent": frames.sent,
+            "seen": frames.seen,
+            "comparable": not any(_is_unequal(house, protocol, event) for event in house.scenario.event),
+        }
+        for protocol, frames in sorted(house.wires.items())
+        if frames.planned
+    }
+
+
+def _is_unequal(house: VirtualHouse, protocol: str, event: Event) -> bool:
+    here = {meter.group.protocol for meter in house.meters if meter.bus == event.bus}
+    here |= {meter.group.protocol for meter in house.meters if any(event is each for each, _, _ in meter.events)}
+    if protocol in SERIAL:
+        return protocol in here and event.kind in LINE_KINDS | BUS_KINDS | LINK_KINDS
+    if protocol == "mqtt":
+        return event.kind in ("broker_off", "gateway_off", "gateway_kill") or (
+            protocol in here and event.kind in LINE_KINDS | BUS_KINDS
+        )
+    return protocol in here and event.kind == "half_open"
 
 
 def _asked(link: SerialBus) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from ingest.store_sqlite import SqliteStore
 from metergate.judge import Verdict, judge
 from metergate.virtual import VirtualHouse
 from metergate.virtual_billed import billed
+from metergate.virtual_course import on_wires
 from metergate.virtual_exports import ALL_TIME, EXPORTS, digests, write_exports, write_truth
 from metergate.virtual_found import found
 from metergate.virtual_words import words
@@ -71,8 +72,9 @@ def problems(result: dict[str, Any]) -> list[str]:
     out = [f"{stored[name]} readings {name}" for name in ("lost", "invented") if stored[name]]
     if stored["late_unexplained"]:
         out.append(f"{stored['late_unexplained']} late answers are neither stored nor told as failed reads")
-    if frames["sent"] != frames["seen"]:
-        out.append(f"{frames['sent']} requests sent, {frames['seen']} seen by the meters")
+    for name, wire in frames["wires"].items():
+        if wire["comparable"] and wire["sent"] != wire["seen"]:
+            out.append(f"{wire['sent']} sent over {name}, {wire['seen']} seen at the other end")
     if frames["healthy_planned"] != frames["healthy_answered"]:
         out.append(f"{frames['healthy_planned']} polls planned, {frames['healthy_answered']} answered")
     if totals["wrong"]:
@@ -82,18 +84,18 @@ def problems(result: dict[str, Any]) -> list[str]:
     return out
 
 
-def _frames(house: VirtualHouse, answers: Iterable[Answer]) -> dict[str, int]:
+def _frames(house: VirtualHouse, answers: Iterable[Answer]) -> dict[str, Any]:
     """Requests by plan and on the wire; for meters whose line and house had no event one by one."""
     frames = house.frames
     if house.disturbed:
         return {"planned": frames.planned, "sent": frames.sent, "seen": frames.seen, "polls": frames.polls,
-                "healthy_planned": 0, "healthy_answered": 0}  # fmt: skip
+                "healthy_planned": 0, "healthy_answered": 0, "wires": on_wires(house)}  # fmt: skip
     healthy = {meter.name for meter in house.meters if not house.is_disturbed(meter)}
     answered = Counter(answer.meter for answer in answers if answer.outcome == "ok" and answer.meter in healthy)
     planned = sum(count for name, count in house.planned.items() if name in healthy)
     return {
         "planned": frames.planned, "sent": frames.sent, "seen": frames.seen, "polls": frames.polls,
-        "healthy_planned": planned, "healthy_answered": answered.total(),
+        "healthy_planned": planned, "healthy_answered": answered.total(), "wires": on_wires(house),
     }  # fmt: skip
 
 
@@ -101,7 +103,8 @@ def _stored(house: VirtualHouse, database: Database, store: SqliteStore, answers
     """What meters said against what is stored, one by one."""
     with database.read() as connection:
         kept = connection.execute(sa.select(Quarantine.meter, Quarantine.read_at, Quarantine.reason)).all()
-    excuses = _Excuses({(row.meter, row.read_at) for row in kept}, {a.number for a in answers if a.outcome == "late"})
+    late = {answer.number for answer in answers if answer.outcome == "late"}
+    excuses = _Excuses({(row.meter, row.read_at) for row in kept}, late, house.never_produced)
     said = (msgspec.structs.replace(a, outcome="ok") if a.outcome in _SAID_ODDLY else a for a in answers)
     verdict: Verdict = judge(
         said,
@@ -117,18 +120,24 @@ def _stored(house: VirtualHouse, database: Database, store: SqliteStore, answers
         "late": excuses.late.total(),
         "late_unexplained": unexplained(excuses.late, failed_reads(database)),
         "in_quarantine": excuses.refused,
+        "never_produced": excuses.unproduced,
         "quarantined": len(kept),
         "worst_ms": verdict.worst_ms,
     }
 
 
 class _Excuses:
-    """Which answers may be missing in the store. late: how many by meter that came late; refused: by ingest."""
+    """Which answers may be missing in the store.
 
-    def __init__(self, quarantined: set[tuple[str, int]], late: set[int]) -> None:
-        self._quarantined, self._late = quarantined, late
+    late: how many by meter that came late; refused: by ingest; unproduced: died in a gateway's memory with it.
+    """
+
+    def __init__(
+        self, quarantined: set[tuple[str, int]], late: set[int], never_produced: Callable[[Answer], bool]
+    ) -> None:
+        self._quarantined, self._late, self._never_produced = quarantined, late, never_produced
         self.late: Counter[str] = Counter()
-        self.refused = 0
+        self.refused = self.unproduced = 0
 
     def __call__(self, answer: Answer) -> bool:
         if answer.number in self._late:
@@ -136,7 +145,9 @@ class _Excuses:
             return True
         refused = (answer.meter, answer.at_ms) in self._quarantined
         self.refused += refused
-        return refused
+        unproduced = not refused and self._never_produced(answer)
+        self.unproduced += unproduced
+        return refused or unproduced
 
 
 def unexplained(late: Counter[str], failed: Counter[str]) -> int:

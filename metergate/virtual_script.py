@@ -162,14 +162,27 @@ class Script:
         part = _PARTS.get(event.kind, event.gateway)
         if event.kind in KILLS:
             rng = random.Random(f"{house.scenario.seed} {event.kind} {event.day}")
-            return self._at(partial(self._kill_soon, part, rng.randrange(_TURNS), seconds)), None
+            return self._at(partial(self._kill_soon, part, rng, seconds)), None
         return partial(house.switch_off, part), self._at(partial(house.switch_on, part))
 
-    def _kill_soon(self, part: str, turns: int, seconds: float) -> None:
-        self._kills.append(asyncio.get_running_loop().create_task(self._kill(part, turns, seconds)))
+    def _kill_soon(self, part: str, rng: random.Random, seconds: float) -> None:
+        self._kills.append(asyncio.get_running_loop().create_task(self._kill(part, rng, seconds)))
 
-    async def _kill(self, part: str, turns: int, seconds: float) -> None:
-        """Kill a part in the middle of its work: `turns` of the loop after a message that it sent or gets."""
+    async def _kill(self, part: str, rng: random.Random, seconds: float) -> None:
+        """Kill a part, at any moment or in the middle of its work, and start it again."""
+        house = self._house
+        if rng.random() < 0.5:
+            await house.clock.sleep(rng.random() * house.scenario.gather_s)
+        else:
+            await self._busy(part)
+        for _ in range(rng.randrange(_TURNS)):
+            await house.clock.sleep(0)
+        await house.kill(part)
+        await house.clock.sleep(seconds)
+        house.switch_on(part)
+
+    async def _busy(self, part: str) -> None:
+        """Wait for a message that a part sent or gets; not for ever."""
         house, busy = self._house, asyncio.get_running_loop().create_future()
         leaf = "/notice" if part == "anomaly" else "/up" if part == "ingest" else f"/{part}/up"
 
@@ -181,11 +194,6 @@ class Script:
         with suppress(TimeoutError):
             await house.clock.timeout(busy, _PATIENCE_S)
         house.watchers.remove(look)
-        for _ in range(turns):
-            await house.clock.sleep(0)
-        await house.kill(part)
-        await house.clock.sleep(seconds)
-        house.switch_on(part)
 
     @staticmethod
     def _at(work: Callable[[], None]) -> Deed:
