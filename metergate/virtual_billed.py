@@ -68,7 +68,7 @@ def _name(house: VirtualHouse, meter: SimMeter, row: Mapping[str, Any]) -> str:
     first = scenario.start_ms - scenario.history_days * 86_400_000
     if row["state"] == "missing" and end > scenario.end_ms:
         return f"its reading day {rfc3339(end)[:10]} lies behind the end of the run"
-    if row["state"] == "missing" and begin < first:
+    if row["state"] == "missing" and begin <= first:
         return f"its period begins {rfc3339(begin)[:10]}, before anything was read"
     if row["state"] == "excluded":
         return "by the books"

@@ -27,10 +27,19 @@ _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Name = Annotated[str, Field(min_length=1, max_length=40, pattern=_NAME)]
 
 
+class Spell(SettingsModel):
+    """Some days of another weather. day: [d] after the start. for_days: [d]. warmer_c: [°C] more, negative is less."""
+
+    day: Annotated[float, Field(ge=0, le=3660)]
+    for_days: Annotated[float, Field(gt=0, le=3660)]
+    warmer_c: Annotated[float, Field(ge=-40, le=40)]
+
+
 class Weather(SettingsModel):
-    """The city's days. warmer_c: [°C] added to the daily means of a northern Chinese city."""
+    """The city's days. warmer_c: [°C] added to the daily means of a northern Chinese city. spell: other days."""
 
     warmer_c: Annotated[float, Field(ge=-40, le=40)] = 0.0
+    spell: tuple[Spell, ...] = ()
 
 
 class Group(SettingsModel):

@@ -32,7 +32,7 @@ class CalendarSettings(SettingsModel):
     workdays: tuple[date, ...] = ()
     spring_festival: date | None = None
     heating_from: Annotated[str, Field(pattern=_MONTH_DAY)] = "11-07"
-    heating_until: Annotated[str, Field(pattern=_MONTH_DAY)] = "03-31"
+    heating_until: Annotated[str, Field(pattern=_MONTH_DAY)] = "03-25"
     reading_day: Annotated[int, Field(ge=1, le=28)] | None = None
 
 

@@ -147,6 +147,10 @@ def _make(
         elif event.kind == "unit_error":
             misreads.append(Misread("scale", begin, end, *_ratio(event.factor or 10.0)))
             trace.labels.append(Label("unit_error", begin / 1000, end / 1000, f"x{event.factor or 10:g}", event.note))
+        elif event.kind == "exchange" and not event.in_books:
+            trace.labels.append(
+                Label("ignore", begin / 1000 - HOUR, begin / 1000 + 2 * DAY, "any", "not in the books")
+            )
         elif event.kind == "wrong_decode":
             misreads.append(Misread("words", begin, end))
             trace.labels.append(Label("spike", begin / 1000, end / 1000, "wrong_decode", event.note))
@@ -207,8 +211,12 @@ def _festival(first: date | None) -> float | None:
 def weather_of(scenario: Scenario, count: int) -> Floats:
     """Return the daily mean temperatures [°C] from the first day of the history on."""
     first = scenario.start - timedelta(days=scenario.history_days)
-    days = np.arange(count, dtype=np.float64) + (first - _CURVES_FROM).days
-    return np.asarray(np.round(temperature_c(days, scenario.seed) + scenario.weather.warmer_c, 1), dtype=np.float64)
+    days = np.arange(count, dtype=np.float64)
+    means = temperature_c(days + (first - _CURVES_FROM).days, scenario.seed) + scenario.weather.warmer_c
+    for spell in scenario.weather.spell:
+        since = scenario.history_days + spell.day
+        means[(days >= since) & (days < since + spell.for_days)] += spell.warmer_c
+    return np.asarray(np.round(means, 1), dtype=np.float64)
 
 
 def _ratio(factor: float) -> tuple[int, int]:
