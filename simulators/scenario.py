@@ -28,7 +28,7 @@ Name = Annotated[str, Field(min_length=1, max_length=40, pattern=_NAME)]
 
 
 class Spell(SettingsModel):
-    """Some days of another weather. day: [d] after the start. for_days: [d]. warmer_c: [°C] more, negative is less."""
+    """Some days of another weather, from `day` [d] after the start on. warmer_c: [°C] more, negative is less."""
 
     day: Annotated[float, Field(ge=0, le=3660)]
     for_days: Annotated[float, Field(gt=0, le=3660)]
