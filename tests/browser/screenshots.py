@@ -17,6 +17,9 @@ PAGES = {
     "meters": "/meters",
     "meter": "/meters/G-0001",
     "field": "/field",
+    "orders": "/orders",
+    "order": "/orders/1",
+    "order-new": "/orders/new",
 }
 WIDTHS = (1366, 390)
 
