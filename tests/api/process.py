@@ -114,7 +114,7 @@ def served(folder: Path, *, jobs: bool = False, **settings: Any) -> Iterator[Ser
     )
     try:
         found = folder / "address"
-        assert until(lambda: found.exists() or process.poll() is not None)
+        assert until(lambda: found.exists() or process.poll() is not None, deadline_s=90.0)
         assert process.poll() is None, process.communicate()[1].decode()
         yield Served(process, found.read_text(), key)
     finally:
