@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -120,7 +121,8 @@ def test_a_leak_is_sent_visited_and_cleared(place: Place, tmp_path: Path) -> Non
 
 def told(window: Browser) -> set[str]:
     """Names of the events that the page heard since the last call."""
-    said = [json.loads(entry["message"])["message"] for entry in window.driver.get_log("performance")]
+    driver: Any = window.driver  # Selenium's own types lack its log
+    said = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     return {one["params"]["eventName"] for one in said if one["method"] == "Network.eventSourceMessageReceived"}
 
 
