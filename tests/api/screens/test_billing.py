@@ -139,7 +139,7 @@ def test_an_empty_house_has_pages_too(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_away_costs_the_read_rate_and_the_reasons_alone(tmp_path: Path) -> None:
-    world = make_world(tmp_path, store=Away())  # type: ignore[arg-type]  # it answers every question the same
+    world = make_world(tmp_path, store=Away())
     said = text(world, f"/billing/{PERIOD}")
     assert "billed 1 / 2" in said
     assert "The read rate cannot be shown now: the store is away" in said
