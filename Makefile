@@ -41,8 +41,11 @@ debian-packages:
 demo: $(VENV)/runtime.stamp $(WEB)
 	@$(BIN)/metergate demo $(DEMO)
 
+# three at a time on two cores: many tests wait for processes more than they compute; a file stays in one process
+WORKERS ?= 3
+
 test: debian-packages $(VENV)/test.stamp $(WEB)
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 test-long: debian-packages $(VENV)/test.stamp $(WEB)
 	@$(BIN)/pytest -m long
