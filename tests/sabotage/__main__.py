@@ -37,9 +37,15 @@ def _caught(sabotage: Sabotage) -> tuple[bool, str]:
     with tempfile.TemporaryDirectory(prefix="metergate-sabotage-") as folder:
         copy = Path(folder) / "tree"
         _copy_tree(copy)
-        subprocess.run(
-            ["git", "apply", "--unsafe-paths", f"--directory={copy}", str(sabotage.path)], cwd=folder, check=True
+        applied = subprocess.run(
+            ["git", "apply", "--unsafe-paths", f"--directory={copy}", str(sabotage.path)],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
         )
+        if applied.returncode:
+            return False, f"the patch does not fit the code any more: {applied.stderr}"
         report = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-x", "--tb=no", *sabotage.tests],
             cwd=copy,
