@@ -294,6 +294,12 @@ flood_s = 2.0
 [orders]
 inspections = "off"
 
+[outbound]
+allow_private = ["127.0.0.0/8"]
+http_hosts = ["127.0.0.1"]
+look_s = 0.5
+retry_first_s = 0.5
+
 [api]
 port = {house.api_port}
 

@@ -26,6 +26,7 @@ from ingest.store_sqlite import SqliteStore
 from metergate.console import EXIT_FAILED, err, errors_as_words, say
 from metergate.house import GATEWAY, House, build
 from metergate.house_findings import Injected, found_lines, prepare, watch_rules
+from metergate.house_orders import finish, finish_line, hook_facts, hook_line, leak_order, listening, mend, told
 from metergate.judge import Verdict, judge
 from metergate.supervisor import Supervisor
 from metering.clock import Clock, SystemClock
@@ -34,6 +35,7 @@ from metering.quantities import Quantity
 from metering.reading import Reading, Row
 from registry.database import Database
 from registry.ledger import load_meters, load_positions
+from simulators.webhook_receiver import WebhookReceiver
 
 _MARK: Final = ".metergate-demo"
 _START_DEADLINE_S: Final = 60.0
@@ -51,6 +53,9 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where files and logs go; emptied at the start.")] = Path(
         "metergate-demo"
     ),
+    finish_order: Annotated[
+        bool, typer.Option(help="At the end of --minutes: mend the leak, and let a worker file its receipt.")
+    ] = True,
 ) -> None:
     """Show the whole way of a reading on this machine: simulated meters, gateway, broker, ingest, store, API.
 
@@ -60,7 +65,7 @@ def demo(
         house = build(mine, meters=meters, api_port=port, mqtt_meters=mqtt_meters, serial_meters=serial_meters)
         clock = SystemClock()
         injected = prepare(house, clock)
-        raise typer.Exit(asyncio.run(_run(house, injected, meters, minutes, clock)))
+        raise typer.Exit(asyncio.run(_run(house, injected, meters, minutes, clock, finish_order=finish_order)))
 
 
 @contextlib.contextmanager
@@ -121,7 +126,9 @@ class Progress:
         return text if self.outbox == "ok" else f"{text} · outbox {self.outbox}"
 
 
-async def _run(house: House, injected: Injected, meters: int, minutes: float | None, clock: Clock) -> int:
+async def _run(
+    house: House, injected: Injected, meters: int, minutes: float | None, clock: Clock, *, finish_order: bool
+) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -129,10 +136,13 @@ async def _run(house: House, injected: Injected, meters: int, minutes: float | N
     supervisor = Supervisor(house.services(), house.folder, clock)
     rules = Supervisor([house.anomaly()], house.folder, clock)
     started = clock.monotonic()
+    outside = contextlib.AsyncExitStack()
+    receiver = await outside.enter_async_context(listening(house, clock))
     await supervisor.start()
     watching = asyncio.create_task(
         watch_rules(house, injected, rules, lambda: read_progress(house).stored, clock), name="rules"
     )
+    done: dict[str, Any] = {}
     try:
         if not await _ready(house, supervisor, clock, stop):
             return 0 if stop.is_set() else EXIT_FAILED
@@ -140,14 +150,31 @@ async def _run(house: House, injected: Injected, meters: int, minutes: float | N
         await _watch(house, supervisor, clock, stop, minutes)
         if minutes is None or stop.is_set():
             return 0
+        if finish_order:
+            await mend(house, [meter for meter, kind in injected.expected.items() if kind == "leak"], clock)
         await _drain(house, supervisor, clock)
+        if finish_order:
+            done = await _finish(house, injected, receiver, clock)
     finally:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError, OSError, TimeoutError, MetergateError):
             await watching
         await rules.stop(["anomaly"])
         await supervisor.stop()
-    return _summary(house, injected)
+        await outside.aclose()
+    return _summary(house, injected, receiver, done)
+
+
+async def _finish(house: House, injected: Injected, receiver: WebhookReceiver, clock: Clock) -> dict[str, Any]:
+    """End the leak's order; what an overloaded machine did not manage is said in the summary."""
+    try:
+        if (number := leak_order(found_lines(house, injected))) is None:
+            return {}
+        done = await finish(house, number, clock)
+        await told(receiver, "work_order.finished", clock)
+        return done
+    except MetergateError as error:
+        return {"error": str(error)}
 
 
 async def _ready(house: House, supervisor: Supervisor, clock: Clock, stop: asyncio.Event) -> bool:
@@ -263,7 +290,7 @@ async def _drain(house: House, supervisor: Supervisor, clock: Clock) -> None:
             return
 
 
-def _summary(house: House, injected: Injected) -> int:
+def _summary(house: House, injected: Injected, receiver: WebhookReceiver, done: dict[str, Any]) -> int:
     """Hold the simulators' log against the store and say what came of every answer, and of what was wrong."""
     verdict = compare(house)
     mark = "[green]✓[/green]" if verdict.clean else "[red]✗[/red]"
@@ -283,10 +310,18 @@ def _summary(house: House, injected: Injected) -> int:
         if (order := line.get("order")) is not None:
             words = f"work order {order['id']}: {order['type']}, {order['priority']}, {order['state']}"
             err.print(escape(f"  {words}; {order['reason_en']}"), soft_wrap=True)
+    if done:
+        good = done.get("finding_over", False)
+        said = finish_line(done) if "error" not in done else f"the leak's order is not finished: {done['error']}"
+        err.print(f"{'[green]✓[/green]' if good else '[yellow]·[/yellow]'} {escape(said)}", soft_wrap=True)
+    good = bool(receiver.kinds) and not receiver.unsigned
+    err.print(f"{'[green]✓[/green]' if good else '[yellow]·[/yellow]'} {escape(hook_line(receiver))}", soft_wrap=True)
     print(
         json.dumps(
             {
                 "findings": lines,
+                "finished": done,
+                "webhook": hook_facts(receiver),
                 "served": verdict.served,
                 "stored": verdict.stored,
                 "waiting": verdict.waiting,
