@@ -125,9 +125,8 @@ def _results() -> None:
     )
     op.create_index("ix_billing_total_close_id", "billing_total", ["close_id"])
     op.create_index("ix_billing_total_district", "billing_total", ["district"])
-    op.create_index("ix_billing_total_period", "billing_total", ["period"])
-    op.create_index("ix_billing_total_state", "billing_total", ["state"])
     op.create_index("ix_billing_total_version", "billing_total", ["version"])
+    op.create_index("ix_billing_total_worklist", "billing_total", ["period", "state", "usage_point_id"])
     op.create_table(
         "billing_line",
         sa.Column("usage_point_id", sa.String(64), nullable=False),
