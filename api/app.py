@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any, Final
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from api import parameters, problems
 from api.access import credentials, table
@@ -63,6 +66,7 @@ from api.routes import (
     screen_billing,
     screen_billing_deltas,
     screen_billing_point,
+    screen_field,
     screen_jobs,
     screen_meters,
     screen_order_forms,
@@ -101,6 +105,13 @@ Readings of gas, water and electricity meters, and what became of every one of t
 """
 
 
+_EVERYWHERE: Final = (Depends(same_route), Depends(parameters.refuse_repeated))
+
+
+def _operation(route: APIRoute) -> str:
+    return route.name
+
+
 def create_app(
     settings: ApiSettings,
     *,
@@ -129,8 +140,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
-        dependencies=[Depends(same_route), Depends(parameters.refuse_repeated)],
+        generate_unique_id_function=_operation,
+        dependencies=_EVERYWHERE,
     )
     workers = Workers(threads=settings.threads, timeout_s=settings.response_timeout_s, clock=clock)
     desk = Workers(threads=_DESK_THREADS, timeout_s=settings.response_timeout_s, clock=clock)
@@ -144,6 +155,18 @@ def create_app(
     house.orders, house.workshop = orders or house.orders, workshop or house.workshop
     house.outbound = outbound or house.outbound
     app.state.house, app.state.billing = house, billing_settings or BillingSettings()
+    app.router.routes.extend(_routes())
+    table.check(app)
+    _add_middleware(app, house, recorder)
+    _add_error_handlers(app)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way of extending it
+    return app
+
+
+@cache
+def _routes() -> list[BaseRoute]:
+    """Return all routes, worked out once in a process; they know their applications only by the requests."""
+    made = APIRouter(generate_unique_id_function=_operation, dependencies=_EVERYWHERE)
     for module in (
         meters,
         latest,
@@ -185,6 +208,7 @@ def create_app(
         screen_admin_storage,
         screen_admin_thresholds,
         screen_admin_users,
+        screen_field,
         screen_alarms,
         screen_billing_deltas,
         screen_billing,
@@ -196,12 +220,8 @@ def create_app(
         screen_order_forms,
         live,
     ):
-        app.include_router(module.router)
-    table.check(app)
-    _add_middleware(app, house, recorder)
-    _add_error_handlers(app)
-    app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way of extending it
-    return app
+        made.include_router(module.router)
+    return made.routes
 
 
 def close(app: FastAPI) -> None:

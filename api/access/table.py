@@ -107,6 +107,11 @@ TABLE: Final[dict[tuple[str, str], Who]] = {
     ("GET", "/meters/{meter_id}"): LOOK,
     ("GET", "/meters/{meter_id}/consumption"): LOOK,
     ("GET", "/field"): LOOK,
+    ("GET", "/field/quarantine"): REFUSED_ROWS,
+    ("GET", "/field/quarantine/{number}"): REFUSED_ROWS,
+    ("POST", "/field/quarantine/{number}/adopt"): ENGINEERS,
+    ("POST", "/field/quarantine/{number}/discard"): ENGINEERS,
+    ("GET", "/field/{gateway_id}"): LOOK,
     ("GET", "/billing"): LOOK,
     ("GET", "/billing/deltas"): BILLS,
     ("GET", "/billing/deltas/{number}"): BILLS,
@@ -388,7 +393,7 @@ ENROLLING: Final = frozenset(
 FORMS: Final = frozenset(
     {("POST", "/login"), ("POST", "/password"), ("POST", "/logout")}
     | {line for line in TABLE if line[0] == "POST" and line[1].startswith(("/alarms", "/shift", "/orders"))}
-    | {line for line in TABLE if line[0] == "POST" and line[1].startswith(("/account/", "/admin/"))}
+    | {line for line in TABLE if line[0] == "POST" and line[1].startswith(("/account/", "/admin/", "/field/"))}
     | {line for line in TABLE if line[0] == "POST" and line[1].startswith(("/billing/", "/jobs/"))}
 )
 """Routes of plain HTML forms: they check the token that stands in the form, where a script would send a header."""

@@ -15,6 +15,7 @@ from api.problems import not_found
 from api.schemas import EventOut, QuarantineOut, RawOut
 from metering.clock import rfc3339
 from registry.models import EventRecord, Quarantine
+from registry.models_books import QuarantineDecision
 
 LIST_RAW_BYTES: Final = 256
 ONE_RAW_BYTES: Final = 64 * 1024
@@ -111,16 +112,31 @@ def list_quarantine(
     cursor: str | None = None,
     t0: int | None = None,
     t1: int | None = None,
+    undecided: bool = False,
     **equal: str | None,
 ) -> Page[QuarantineOut]:
-    """Return one page of refused rows with the first bytes of each. equal: gateway, meter, reason."""
+    """Return one page of refused rows with the first bytes of each. equal: gateway, meter, reason.
+
+    undecided: only those that nobody adopted or discarded.
+    """
     before = paging.number_key("quarantine", cursor)
     statement = sa.select(*_refused_columns(LIST_RAW_BYTES))
     statement = _narrow(statement, _REFUSED, "received_at", equal, t0, t1, before).limit(limit + 1)
+    if undecided:
+        decided = sa.exists().where(QuarantineDecision.quarantine_id == _REFUSED.c.id)
+        statement = statement.where(sa.not_(decided))
     if areas is not None:
         statement = statement.where(_refused_seen(areas))
     rows = [_refused(row) for row in connection.execute(statement).mappings()]
     return paging.page_of(rows, limit, "quarantine", lambda row: row.id)
+
+
+def reasons(connection: Connection, areas: Areas, most: int = 50) -> list[str]:
+    """Return why rows were refused that a caller for `areas` may see, by name."""
+    found = sa.select(_REFUSED.c.reason).distinct().order_by(_REFUSED.c.reason).limit(most)
+    if areas is not None:
+        found = found.where(_refused_seen(areas))
+    return list(connection.execute(found).scalars())
 
 
 def one_quarantined(connection: Connection, number: int, *, areas: Areas) -> QuarantineOut:

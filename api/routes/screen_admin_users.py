@@ -105,7 +105,7 @@ def _typed(lists: Mapping[str, list[str]]) -> dict[str, Any]:
 
 async def _once(request: Request, house: House, caller: Actor, user: UserFacts, password: str) -> Response:
     return await admin_page(
-        house, request, caller, "admin_once.html", back=_ADDRESS, object=user.name, secret=password,
+        house, request, caller, "admin_once.html", came_from=_ADDRESS, object=user.name, secret=password,
         sort="password", until=user.one_time_until,
     )  # fmt: skip
 

@@ -27,6 +27,7 @@ from api.screens.assets import assets
 from api.screens.texts import Texts, language_of
 from metering.clock import parse_rfc3339
 from metering.errors import MetergateError
+from registry.refusals import RefusedError
 from registry.roles import Actor
 
 T = TypeVar("T")
@@ -112,6 +113,8 @@ async def attempt(work: Awaitable[T]) -> tuple[T | None, str]:
             raise
         return None, sentence(error)
     except (SQLAlchemyError, MetergateError) as error:
+        if isinstance(error, RefusedError) and error.sort == "unknown":
+            raise
         return None, sentence(error)
 
 
