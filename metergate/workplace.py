@@ -21,15 +21,21 @@ _ROOM: Final = 2 * 1024**3
 """[bytes] that must be free in memory; a month of 1,000 meters needs a fifth of it."""
 
 
+def fresh(folder: Path) -> Path:
+    """Make a folder that holds nothing yet. Raises: MetergateError when it holds something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise MetergateError(f"{folder} holds something already; name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @contextmanager
 def workplace(folder: Path) -> Iterator[Path]:
     """Yield a folder to work in; its files are moved to `folder` at the end, also after an error.
 
     Raises: MetergateError when `folder` holds something already.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MetergateError(f"{folder} holds something already; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    fresh(folder)
     try:
         roomy = shutil.disk_usage(_MEMORY).free >= _ROOM
         work = Path(tempfile.mkdtemp(prefix="metergate-", dir=_MEMORY)) if roomy else None

@@ -56,7 +56,7 @@ class BusControl:
         self._meters = meters
         self._ports = ports
         self._clock = clock
-        self._injections = Injections()
+        self.injections = Injections()
         self._out: set[str] = set()
         self._reopen: list[str] = []
         self._stats = stats
@@ -80,7 +80,7 @@ class BusControl:
             changed = self._change(order) if order.meter else 0
             if order.bus:
                 await self._plug(order)
-            undone = self._injections.undo(order.undo) if order.undo is not None else None
+            undone = self.injections.undo(order.undo, self._clock.now_ms()) if order.undo is not None else None
             await self._open_again()
         except ValidationError as error:
             faults = error.errors()
@@ -89,7 +89,7 @@ class BusControl:
             return {"ok": False, "error": str(error)}
         if order.flush:
             self._flush()
-        said: dict[str, Any] = {"in_force": self._injections.listed()} if order.list else {}
+        said: dict[str, Any] = {"in_force": self.injections.listed()} if order.list else {}
         if undone is not None:
             said["undone"] = undone
         return {"ok": True, "meters": changed, **said, **(self._stats() if order.stats else {})}
@@ -108,7 +108,7 @@ class BusControl:
             self._out.add(bus)
         if was_out == order.plug:
             plain = order.model_dump(mode="json", include={"bus", "plug"})
-            self._injections.add(self._clock.now_ms(), plain, [(bus, "plug")], lambda: self._replug(bus, was_out))
+            self.injections.add(self._clock.now_ms(), plain, [(bus, "plug")], lambda: self._replug(bus, was_out))
 
     def _replug(self, bus: str, out: bool) -> None:
         self._ports[bus].close()
@@ -142,5 +142,5 @@ class BusControl:
             plain = order.model_dump(mode="json", include={"meter", *touched})
             names = [meter.settings.meter for meter in found]
             marks = [(name, what) for name in names for what in touched]
-            self._injections.add(self._clock.now_ms(), plain, marks, undo)
+            self.injections.add(self._clock.now_ms(), plain, marks, undo)
         return len(meters)

@@ -54,7 +54,7 @@ class FarmControl:
     ) -> None:
         self._meters = meters
         self._clock = clock
-        self._injections = Injections()
+        self.injections = Injections()
         self._stats = stats
         self._flush = flush
 
@@ -74,7 +74,7 @@ class FarmControl:
         try:
             order = Order.model_validate_json(line)
             changed = self._change(order) if order.meter else 0
-            undone = self._injections.undo(order.undo) if order.undo is not None else None
+            undone = self.injections.undo(order.undo, self._clock.now_ms()) if order.undo is not None else None
         except ValidationError as error:
             faults = error.errors()
             return {"ok": False, "error": "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in faults)}
@@ -83,7 +83,7 @@ class FarmControl:
         if order.flush:
             self._flush()
         if order.list:
-            return {"ok": True, "in_force": self._injections.listed()}
+            return {"ok": True, "in_force": self.injections.listed()}
         if undone is not None:
             return {"ok": True, "undone": undone}
         if order.stats:
@@ -114,5 +114,5 @@ class FarmControl:
         if touched := named & {"fault", "flow", "flags", "index"}:
             plain = order.model_dump(mode="json", include={"meter", *touched})
             names = [meter.settings.meter for meter in found]
-            self._injections.add(now_ms, plain, [(name, what) for name in names for what in touched], undo)
+            self.injections.add(now_ms, plain, [(name, what) for name in names for what in touched], undo)
         return len(meters)

@@ -64,29 +64,33 @@ class Injections:
     def __init__(self) -> None:
         self._count = 0
         self._active: list[Injection] = []
+        self.history: list[tuple[Injection, int | None]] = []
+        """All that was ever changed, with the time [ms UTC] at which it was taken back; None while it is in force."""
 
     def add(self, at: int, order: dict[str, Any], touched: Iterable[Touched], undo: Undo) -> int:
         """Note a change that was made; return its number."""
         self._count += 1
-        self._active.append(Injection(self._count, at, order, frozenset(touched), undo))
+        made = Injection(self._count, at, order, frozenset(touched), undo)
+        self._active.append(made)
+        self.history.append((made, None))
         return self._count
 
     def listed(self) -> list[dict[str, Any]]:
         """Return what is in force, oldest first."""
         return [{"number": each.number, "at": each.at, **each.order} for each in self._active]
 
-    def undo(self, which: Which) -> list[int]:
-        """Take back one change (by number, or the last) or all, newest first; return their numbers.
+    def undo(self, which: Which, at: int = 0) -> list[int]:
+        """Take back one change (by number, or the last) or all, newest first; return their numbers. at: [ms UTC] now.
 
         Raises: ValueError when there is no such change, or a later one at the same meter must go first.
         """
         if which == "all":
-            return [self._take_back(each) for each in reversed(tuple(self._active))]
+            return [self._take_back(each, at) for each in reversed(tuple(self._active))]
         if not self._active:
             raise ValueError("nothing is in force that could be undone")
         if which == "last":
-            return [self._take_back(self._active[-1])]
-        return [self._take_back(self._find(which))]
+            return [self._take_back(self._active[-1], at)]
+        return [self._take_back(self._find(which), at)]
 
     def _find(self, number: int) -> Injection:
         found = next((each for each in self._active if each.number == number), None)
@@ -97,7 +101,8 @@ class Injections:
             raise ValueError(f"number {later[-1]} came later and changed the same: undo that first")
         return found
 
-    def _take_back(self, injection: Injection) -> int:
+    def _take_back(self, injection: Injection, at: int) -> int:
         injection.undo()
         self._active.remove(injection)
+        self.history[injection.number - 1] = (injection, at)
         return injection.number
