@@ -18,9 +18,9 @@ from metering.broker_settings import BrokerSettings
 from metering.clock import SystemClock
 from metering.errors import BrokerError
 from metering.mqtt import MqttSession
-from registry.database import Database
 from registry.models import Gateway
 from tests.brokers import BrokerProcess, mosquitto
+from tests.registries import empty_registry
 
 CLOCK = SystemClock()
 DEADLINE_S = 30.0
@@ -47,8 +47,7 @@ class Guarded:
         self.folder = folder
         self.config = folder / "metergate.toml"
         self.config.write_text(f'[registry]\nurl = "sqlite:///{folder}/registry.db"\n', "utf-8")
-        self.database = Database(f"sqlite:///{folder}/registry.db")
-        self.database.upgrade()
+        self.database = empty_registry(folder / "registry.db")
         with self.database.begin() as connection:
             rows = [{"id": name, "name": "", "district": ""} for name in gateways]
             connection.execute(sa.insert(Gateway), rows)

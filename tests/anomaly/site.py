@@ -16,9 +16,9 @@ from metering.clock import SystemClock
 from metering.quantities import Quantity
 from metering.reading import Reading
 from registry import watch
-from registry.database import Database
 from registry.models import Bus, Gateway, Installation, Meter, UsagePoint
 from registry.models_findings import FindingHistory, FindingRecord
+from tests.registries import empty_registry
 
 HOUR = 3600
 BILLED: dict[str, Quantity] = {"gas": "volume", "water": "volume", "electricity": "energy_import"}
@@ -43,8 +43,7 @@ class Site:
     settings: AnomalySettings = field(default_factory=lambda: AnomalySettings(settle_s=0.0))
 
     def __post_init__(self) -> None:
-        self.database = Database(f"sqlite:///{self.folder}/registry.db")
-        self.database.upgrade()
+        self.database = empty_registry(self.folder / "registry.db")
         self.store = SqliteStore(self.folder / "readings.db", mode="write")
         self.gateway_of: dict[str, str] = {}
 

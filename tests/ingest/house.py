@@ -23,6 +23,7 @@ from metering.store import ReadingStore
 from registry import ledger as books
 from registry.database import Database
 from registry.models import Closing, EventRecord, Gateway, Installation, Meter, Quarantine, UsagePoint
+from tests.registries import empty_registry
 
 NOW = 1_772_323_200_000  # 2026-03-01T00:00:00Z, which is 08:00 in Shanghai
 EPOCH = "00ff00ff"
@@ -54,8 +55,7 @@ class House:
         self.folder = folder
         self.wrap = wrap
         self.clock = ManualClock(NOW)
-        self.database = Database(f"sqlite:///{folder / 'registry.db'}")
-        self.database.upgrade()
+        self.database = empty_registry(folder / "registry.db")
         with self.database.begin() as connection:
             connection.execute(sa.insert(Gateway), [{"id": "gw-1"}, {"id": "gw-2"}])
         for meter, gateway in (("M1", "gw-1"), ("M2", "gw-1"), ("M3", "gw-2")):

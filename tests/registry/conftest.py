@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from registry.database import Database
+from tests.registries import empty_registry
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty registry."""
     if request.param == "sqlite":
-        database = Database(f"sqlite:///{tmp_path / 'registry.db'}")
-        database.upgrade()
+        database = empty_registry(tmp_path / "registry.db")
     else:
         database = Database(request.getfixturevalue("postgres_url"))
     yield database

@@ -9,12 +9,12 @@ import pytest
 
 from ingest.store_sqlite import SqliteStore
 from registry.database import Database
+from tests.registries import empty_registry
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'registry.db'}")
-    database.upgrade()
+    database = empty_registry(tmp_path / "registry.db")
     yield database
     database.close()
 
