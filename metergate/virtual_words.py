@@ -54,6 +54,10 @@ def _found(found: Mapping[str, Any]) -> Iterator[str]:
     if not found["events"] and not found["false_alarms"]:
         yield f"{'Found':10}nothing was to be found, and nothing was"
         return
+    if not found["events"]:
+        yield f"{'Found':10}nothing was to be found; {len(found['false_alarms'])} alarms all the same"
+        yield from _alarms(found)
+        return
     yield (
         f"{'Found':10}{found['found']} of {found['events']} events (recall {found['recall']:.2f}), precision "
         f"{found['precision']:.2f}; {found['false_per_1000_month']:g} false alarms per 1,000 meters and 30 days"
@@ -63,6 +67,10 @@ def _found(found: Mapping[str, Any]) -> Iterator[str]:
         delay = "-" if each["delay_h"] is None else f"{each['delay_h']:.0f}"
         yield f"{_INDENT}{kind:20}{each['events']:>7}{each['found']:>7}{delay:>11}{each['false']:>7}"
     yield from _list("missed", [f"{m['meter']} {m['kind']} {m['severity']}: {m['because']}" for m in found["missed"]])
+    yield from _alarms(found)
+
+
+def _alarms(found: Mapping[str, Any]) -> Iterator[str]:
     alarms = [f"{a['meter']} {a['kind']} {a['at'][:10]}: {a['because']}" for a in found["false_alarms"]]
     yield from _list("false", alarms)
 

@@ -41,8 +41,8 @@ _UNFIT: Final[dict[str, frozenset[str]]] = {
 }
 """Habits at which an event could be told by nobody from ordinary use: no meter that lives so is drawn for it."""
 _SHUT: Final = "shut by hand; no meter of the scenario has a bit that says so, so rest is what a rule may call it"
-_LONG_SILENCE_DAYS: Final = 4.0
-"""Silence of so many days is a comms_loss to be found; shorter ones are ordinary."""
+_LONG_SILENCE_DAYS: Final = 2.5
+"""Silence of so many days is a comms_loss to be found (its rule says so after 52 h); shorter ones are ordinary."""
 
 
 @dataclass(slots=True)
