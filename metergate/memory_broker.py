@@ -9,7 +9,7 @@ comes back, without what it had kept. A client's way to it can be cut, be slow, 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -41,13 +41,14 @@ class _Way:
 class MemoryBroker:
     """The middle of it. `settings` is what services get as their broker. counters: published, delivered.
 
-    watchers: called with each message that is published.
+    watchers: called with each message that is published. unheard: messages that no session wanted, by topic.
     """
 
     def __init__(self) -> None:
         self.counters = {"published": 0, "delivered": 0}
         self.up = True
         self.watchers: list[Callable[[Message], None]] = []
+        self.unheard: Counter[str] = Counter()
         self._links: list[MemoryLink] = []
         self._retained: dict[str, Message] = {}
         self._away: dict[str, _Away] = {}
@@ -131,9 +132,11 @@ class MemoryBroker:
         self.counters["published"] += 1
         for watcher in tuple(self.watchers):
             watcher(message)
+        heard = False
         for away in self._away.values():
             if message.qos and any(topic_matches_sub(wanted, message.topic) for wanted, _ in away.subscriptions):
                 away.messages.append(message)
+                heard = True
         if message.retain and message.payload:
             self._retained[message.topic] = message
         elif message.retain:
@@ -141,6 +144,8 @@ class MemoryBroker:
         for link in list(self._links):
             if any(topic_matches_sub(wanted, message.topic) for wanted, _ in link.session.subscriptions):
                 link.deliver(message, retained=False)
+                heard = True
+        self.unheard[message.topic] += not heard
 
     def retained(self, wanted: str) -> list[Message]:
         """Return what is kept for a subscription, by topic."""

@@ -32,6 +32,7 @@ from ingest.settings import IngestSettings
 from metergate.commands.books import make_plan
 from metergate.memory_broker import MemoryBroker
 from metergate.virtual_books import fill_books
+from metergate.virtual_broker import WireBroker
 from metergate.virtual_course import Course
 from metergate.virtual_fleet import VirtualFleet
 from metergate.virtual_hands import Gate, GatedDatabase, GatedStore, outbox_on
@@ -39,10 +40,8 @@ from metergate.virtual_past import keep_calendar, remember
 from metergate.virtual_pty import link_maker
 from metergate.virtual_script import Script
 from metergate.virtual_time import VirtualLoop
-from metering.broker_settings import BrokerSettings
 from metering.clock import Clock
 from metering.errors import MetergateError
-from metering.mqtt import Message
 from metering.reading import Reading
 from registry.database import Database
 from simulators.answer_log import Answer
@@ -56,6 +55,9 @@ _ORDERS_S: Final = 600.0
 _DRAIN_S: Final = 86_400.0
 """Longest virtual time for which the end waits until all that was read is stored."""
 _LOOK_S: Final = 5.0
+_HEALTH_S: Final = 150.0
+_STATUS_S: Final = 450.0
+"""Ingest writes down so often what gateways said of themselves: together under the ten minutes that count as away."""
 _UNDER_WAY_MS: Final = 5_000
 """A poll of several requests on a slow wire takes no longer: one that a gateway's end cuts off is no reading."""
 _ANOMALY: Final = "virtual-anomaly"
@@ -86,6 +88,8 @@ class VirtualHouse:
     scenario: Scenario
     folder: Path
     clock: Clock
+    control: bool = False
+    """Whether its meters take orders from outside while it runs."""
     meters: list[SimMeter] = field(init=False)
     frames: Frames = field(default_factory=Frames)
     wires: defaultdict[str, Frames] = field(default_factory=lambda: defaultdict(Frames))
@@ -104,11 +108,15 @@ class VirtualHouse:
         self.meters = make_meters(self.scenario, {name: count or 8 for name, count in self.digits.items()})
         self.by_name = {meter.name: meter for meter in self.meters}
         self.memory_broker = MemoryBroker()
-        self.broker: BrokerSettings = self.memory_broker.settings
-        self.field_broker = FieldBrokerSettings().carried_by(self.memory_broker.carry)
+        self.wire_broker = WireBroker(self.clock) if self.scenario.broker == "wire" else None
+        middle = self.wire_broker or self.memory_broker
+        self.watchers, self.broker = middle.watchers, middle.settings
+        reached = self.broker.model_dump(include={"port", "protocol", "keepalive_s"})
+        self.field_broker = FieldBrokerSettings(**reached).carried_by(middle.carry)
         self.fleet = VirtualFleet(
-            self.scenario, self.meters, self.clock, profiles=self.profiles, folder=self.folder, log=self.answers
-        )
+            self.scenario, self.meters, self.clock, profiles=self.profiles, folder=self.folder, log=self.answers,
+            control=self.control,
+        )  # fmt: skip
         self.store_gate = Gate()
         self.disks: defaultdict[str, Gate] = defaultdict(Gate)
         self._lives: dict[str, Gate] = {}
@@ -149,6 +157,10 @@ class VirtualHouse:
         """Play the whole scenario, then let everything that was read reach the store. watch: called each watch_s."""
         self._end_s = self.clock.monotonic() + (self.scenario.end_ms - self.clock.now_ms()) / 1000
         loop = asyncio.get_running_loop()
+        if self.wire_broker is not None:
+            if isinstance(loop, VirtualLoop):
+                loop.others.append(self.wire_broker)
+            await self.wire_broker.start()
         await self.fleet.start(loop.wires if isinstance(loop, VirtualLoop) else None, self.broker)
         fill_books(self)
         keep_calendar(self)
@@ -170,7 +182,9 @@ class VirtualHouse:
 
     def switch_on(self, part: str) -> None:
         """Start "ingest", "anomaly", "broker" or a gateway by name."""
-        if part == "broker":
+        if part == "broker" and self.wire_broker is not None:
+            self._starting = asyncio.get_running_loop().create_task(self.wire_broker.start())
+        elif part == "broker":
             self.memory_broker.start()
         elif part == "ingest":
             self._start(part, self._ingest)
@@ -182,13 +196,19 @@ class VirtualHouse:
     async def switch_off(self, part: str) -> None:
         """End a part, as SIGTERM does; the broker loses its links."""
         if part == "broker":
-            self.memory_broker.stop()
+            await self._kill_broker()
             return
         self._note_end(part, lost=False)
         task = self._tasks.pop(part)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+    async def _kill_broker(self) -> None:
+        if self.wire_broker is None:
+            self.memory_broker.stop()
+        else:
+            await self.wire_broker.stop()
 
     def _note_end(self, part: str, *, lost: bool = True) -> None:
         """Note what ends with a gateway: polls that are under way, and when it dies, rows in its memory."""
@@ -202,23 +222,29 @@ class VirtualHouse:
         """True for an answer that no gateway had on its disk when it ended: then it never became a reading."""
         if (answer.meter, answer.at_ms) in self._unwritten:
             return True
-        ends = self._ends[self.by_name[answer.meter].group.gateway]
-        return any(abs(answer.at_ms - end) <= _UNDER_WAY_MS for end in ends)
+        meter = self.by_name[answer.meter]
+        if meter.group.protocol == "mqtt":
+            return self._went_unheard(meter)
+        return any(abs(answer.at_ms - end) <= _UNDER_WAY_MS for end in self._ends[meter.group.gateway])
+
+    def _went_unheard(self, meter: SimMeter) -> bool:
+        """A broker that was killed knows nobody when it comes back: what meters hand it then reaches no gateway."""
+        unheard = (self.wire_broker or self.memory_broker).unheard
+        own = next((topic for topic in unheard if self.fleet.device(meter) in topic and unheard[topic]), None)
+        if own is None:
+            return False
+        unheard[own] -= 1
+        return True
 
     async def kill(self, part: str) -> None:
         """End a part as kill -9 does: it writes and says nothing more, and what it had in memory is gone."""
         self._lives[part].shut(f"{part} was killed")
         self._note_end(part)
         for client in self.clients(part):
-            self.memory_broker.lose(client)
+            (self.wire_broker or self.memory_broker).lose(client)
         task = self._tasks.pop(part)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-    @property
-    def watchers(self) -> list[Callable[[Message], None]]:
-        """Who is called with each message that the broker gets."""
-        return self.memory_broker.watchers
 
     def clients(self, part: str) -> tuple[str, ...]:
         """Return the names that a part has at the broker."""
@@ -239,7 +265,7 @@ class VirtualHouse:
     async def _ingest(self) -> None:
         life = self._born("ingest")
         settings = IngestSettings(
-            instance=_INGEST, flush_s=max(1.0, self.scenario.gather_s), report_s=_RARELY_S, reload_s=_RARELY_S
+            instance=_INGEST, flush_s=max(1.0, self.scenario.gather_s), report_s=_STATUS_S, reload_s=_RARELY_S
         )
         with closing(GatedDatabase(self.registry_url, life)) as database:
             store = GatedStore(self.store_path, life, self.store_gate, mode="write")
@@ -264,7 +290,7 @@ class VirtualHouse:
         plan = parse_plan(make_plan(self.registry_url, name, 1), self.profiles, name="plan")
         settings = GatewaySettings(
             outbox=folder / "outbox.db", commit_interval_s=scenario.gather_s, gather_s=scenario.gather_s,
-            health_interval_s=600.0, look_s=60.0,
+            health_interval_s=_HEALTH_S, look_s=60.0,
         )  # fmt: skip
         rng = random.Random(f"{scenario.seed} {name} {self.clock.now_ms()}")
         loop = asyncio.get_running_loop()
@@ -310,9 +336,17 @@ class VirtualHouse:
                     task.result()
                     raise MetergateError(f"{name} ended by itself")
             if script.done():
-                script.result()
+                if not script.cancelled():  # else somebody ended the story early
+                    script.result()
                 waiting.discard(script)
         del self._tasks["script"]
+
+    def end_early(self) -> None:
+        """End the story now instead of at its end; what was read still arrives, and the report speaks of so far."""
+        days = max(1e-3, (self.clock.now_ms() - self.scenario.start_ms) / 86_400_000)
+        self.scenario = self.scenario.model_copy(update={"days": days})
+        self._end_s = self.clock.monotonic()
+        self._tasks["script"].cancel()
 
     async def _drain(self) -> None:
         """No more polls; wait until every row that was read is acknowledged by ingest."""
@@ -334,6 +368,7 @@ class VirtualHouse:
                 await asyncio.gather(task, return_exceptions=True)
         self._count_wires()
         await self.fleet.close()
+        await self._kill_broker()
 
     def _count(self, course: Course) -> None:
         """Add what a gateway's life came to."""

@@ -62,9 +62,11 @@ class VirtualFleet:
         profiles: Mapping[str, Profile],
         folder: Path,
         log: Path,
+        control: bool = False,
     ) -> None:
+        """control: whether Modbus TCP meters take orders from outside, at a free port (`tcp.control_port`)."""
         self.log = AnswerLog(log)
-        self._scenario, self._clock, self._folder = scenario, clock, folder
+        self._scenario, self._clock, self._folder, self._control = scenario, clock, folder, control
         self._meters = {meter.name: meter for meter in meters}
         self._numbers = {meter.name: number for number, meter in enumerate(meters, start=1)}
         self._buses: dict[str, list[SimMeter]] = {}
@@ -137,7 +139,7 @@ class VirtualFleet:
             port = self.tcp.ports[self._tcp_buses.index(meter.bus)]
             return Place("modbus-tcp", "127.0.0.1", port, str(meter.unit))
         if group.protocol == "mqtt":
-            return Place("mqtt", "", "", self._device(meter))
+            return Place("mqtt", "", "", self.device(meter))
         form = f"{group.baud}-{'8N1' if group.protocol == 'modbus-rtu' else '8E1'}"
         address = str(meter.unit) if group.protocol == "modbus-rtu" else self._address(meter)
         path = self.serial.path(meter.bus)
@@ -285,7 +287,8 @@ class VirtualFleet:
             )
             for bus in self._tcp_buses
         )
-        return FarmSettings(port=ports, seed=self._scenario.seed)
+        control_port = 0 if self._control else None
+        return FarmSettings(port=ports, seed=self._scenario.seed, control_port=control_port)
 
     def _bus_settings(self) -> BusFarmSettings:
         buses = tuple(self._serial_bus(bus, group) for bus, group in self._groups.items() if group.protocol in SERIAL)
@@ -312,7 +315,7 @@ class VirtualFleet:
     def _mqtt_settings(self, meter: SimMeter) -> MqttMeterSettings:
         form = format_of(meter.group.profile)
         return MqttMeterSettings(
-            meter=meter.name, format=form, device=self._device(meter), interval_s=meter.group.interval_s,
+            meter=meter.name, format=form, device=self.device(meter), interval_s=meter.group.interval_s,
             curve="rest",
         )  # fmt: skip
 
@@ -320,7 +323,8 @@ class VirtualFleet:
         digits = _DIGITS.get(meter.group.protocol)
         return f"{self._numbers[meter.name]:0{digits}}" if digits else ""
 
-    def _device(self, meter: SimMeter) -> str:
+    def device(self, meter: SimMeter) -> str:
+        """Return the name of an MQTT meter at the broker."""
         if format_of(meter.group.profile) == "chirpstack":
             return f"0004a30b{self._numbers[meter.name]:08x}"
         return meter.name

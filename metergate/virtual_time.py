@@ -21,7 +21,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Final, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from metergate.virtual_wires import Wires
 from metering.errors import MetergateError
@@ -147,14 +147,27 @@ def _wake(waiting: asyncio.Future[None]) -> None:
         waiting.set_result(None)
 
 
+class UnderWay(Protocol):
+    """Something that may be under way, so that time has to wait for it."""
+
+    @property
+    def busy(self) -> bool:
+        """True while it is."""
+
+    def words(self) -> str:
+        """Say what, for a person."""
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop that moves its clock when nothing is in flight; `asyncio.Runner(loop_factory=…)` runs it.
 
-    jobs: calls that threads are doing. wires: what is under way between sockets of this process.
+    jobs: calls that threads are doing. wires: what is under way between sockets of this process. others: what else
+    may be under way, such as messages at a broker.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock, self.jobs, self.wires = clock, 0, Wires()
+        self.others: list[UnderWay] = []
         clock.loop = self
         self._thread_of_loop = threading.get_ident()
         super().__init__(_Barrier(self))
@@ -163,7 +176,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     @property
     def quiet(self) -> bool:
         """True when no thread works and no byte is under way; that no callback is ready, `select` knows."""
-        return not self.jobs and not self.wires.busy
+        return not self.jobs and not self.outside
+
+    @property
+    def outside(self) -> list[UnderWay]:
+        """Return what has something under way outside of this process's threads."""
+        return [each for each in (self.wires, *self.others) if each.busy]
 
     def is_here(self) -> bool:
         """True in the thread that runs this loop."""
@@ -228,9 +246,10 @@ class _Barrier(selectors.DefaultSelector):
         loop = self._loop
         if loop.quiet and loop.clock.jump():
             return []
-        if loop.jobs or not loop.wires.busy:
+        if loop.jobs or not loop.outside:
             return super().select(timeout)
         events = super().select(_STUCK_S if timeout is None else min(timeout, _STUCK_S))
         if not events and timeout is None:
-            raise StuckError(f"bytes are under way that nobody reads: {loop.wires.words()}")
+            words = "; ".join(each.words() for each in loop.outside)
+            raise StuckError(f"bytes are under way that nobody reads: {words}")
         return events

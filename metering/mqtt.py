@@ -35,7 +35,7 @@ from metering.broker_settings import BrokerSettings, Credential, TlsContext, tls
 from metering.clock import Clock
 from metering.errors import BrokerError
 
-__all__ = ["MAX_WAITING", "BrokerSettings", "Delivery", "Message", "MqttSession"]
+__all__ = ["MAX_WAITING", "BrokerSettings", "Delivery", "Message", "MqttSession", "TcpLink"]
 
 MAX_WAITING: Final = 10_000
 """QoS 0 deliveries kept for a slow reader; more are dropped and counted."""
@@ -87,7 +87,7 @@ class Delivery:
 
 
 class Link(Protocol):
-    """One connection's life, from `open` to `close`; `_Link` is the one over TCP.
+    """One connection's life, from `open` to `close`; `TcpLink` is the one over TCP.
 
     lost: done when it broke, `reason` says why. login: with what it was opened.
     """
@@ -190,7 +190,7 @@ class MqttSession:
         """Keep the session up until cancelled; cancelling sends DISCONNECT."""
         delay = _FIRST_RETRY_S
         while True:
-            link: Link = (self.settings.carrier or _Link)(self, self._speak_5)
+            link: Link = (self.settings.carrier or TcpLink)(self, self._speak_5)
             try:
                 await link.open()
                 self._set_link(link)
@@ -300,7 +300,7 @@ class MqttSession:
         self._arrived.set()
 
 
-class _Link:
+class TcpLink:
     """One TCP connection's life: a paho client tied to the asyncio loop."""
 
     def __init__(self, session: MqttSession, speak_5: bool) -> None:
@@ -447,7 +447,10 @@ class _Link:
     async def _subscribe(self) -> None:
         wanted = self._session.subscriptions
         if not wanted:
-            self._suback.set_result(None)
+            if self._suback.done():  # the link broke since CONNACK
+                await self._suback
+            else:
+                self._suback.set_result(None)
             return
         self.subscribe(wanted)
         await self._session.clock.timeout(self._suback, _CONNECT_DEADLINE_S)

@@ -114,3 +114,92 @@ def test_a_link_that_breaks_sends_its_last_will_and_a_goodbye_does_not() -> None
         return [each.payload for each in await ear.receive(5)]
 
     assert play(scene) == [b"gone"]
+
+
+def test_a_kept_session_gets_what_came_while_its_client_was_away_and_what_it_had_not_acknowledged() -> None:
+    async def scene(
+        broker: MemoryBroker, clock: VirtualClock, session: Callable[..., MqttSession]
+    ) -> list[tuple[bytes, bool]]:
+        ear, mouth = session("ear", ("t", 1), session_expiry_s=3600), session("mouth")
+        await clock.sleep(1.0)
+        await mouth.publish("t", b"first")
+        await clock.sleep(1.0)
+        (first,) = await ear.receive(10)
+        broker.lose("ear")
+        await mouth.publish("t", b"second")
+        first.ack()  # too late: it belongs to the connection that is gone
+        await clock.sleep(5.0)
+        return [(each.payload, each.dup) for each in await ear.receive(10)]
+
+    assert play(scene) == [(b"first", True), (b"second", False)]
+
+
+def test_a_session_is_kept_no_longer_than_it_asked_for() -> None:
+    async def scene(broker: MemoryBroker, clock: VirtualClock, session: Callable[..., MqttSession]) -> int:
+        ear, mouth = session("ear", ("t", 1), session_expiry_s=60), session("mouth")
+        await clock.sleep(1.0)
+        broker.cut("ear")
+        await mouth.publish("t", b"x")
+        await clock.sleep(100.0)
+        broker.mend("ear")
+        await clock.sleep(60.0)
+        assert ear.connected
+        return ear.counters["received"]
+
+    assert play(scene) == 0
+
+
+def test_a_cut_way_lets_nobody_through_until_it_is_mended() -> None:
+    async def scene(
+        broker: MemoryBroker, clock: VirtualClock, session: Callable[..., MqttSession]
+    ) -> tuple[bool, str, bool]:
+        ear = session("ear", ("t", 1))
+        await clock.sleep(1.0)
+        broker.cut("ear")
+        await clock.sleep(600.0)
+        away, why = ear.connected, ear.last_problem
+        broker.mend("ear")
+        await clock.sleep(30.0)
+        return away, why, ear.connected
+
+    assert play(scene) == (False, "cannot connect to the broker: no route", True)
+
+
+def test_a_slow_way_delays_both_directions_and_keeps_the_order() -> None:
+    async def scene(
+        broker: MemoryBroker, clock: VirtualClock, session: Callable[..., MqttSession]
+    ) -> tuple[float, list[tuple[float, bytes]]]:
+        ear, mouth = session("ear", ("t", 1)), session("mouth")
+        await clock.sleep(1.0)
+        broker.delay("mouth", 3.0)
+        broker.delay("ear", 2.0)
+        mouth.send("t", b"a")
+        await clock.sleep(1.0)
+        mouth.send("t", b"b")
+        heard = []
+        for _ in range(2):
+            (delivery,) = await ear.receive(1)
+            heard.append((clock.monotonic(), delivery.payload))
+        return clock.monotonic(), heard
+
+    # 3 s there and 2 s on, sent at 1 and 2
+    assert play(scene) == (7.0, [(6.0, b"a"), (7.0, b"b")])
+
+
+def test_a_half_open_connection_passes_nothing_and_is_noticed_by_missing_signs_of_life() -> None:
+    async def scene(
+        broker: MemoryBroker, clock: VirtualClock, session: Callable[..., MqttSession]
+    ) -> tuple[bool, bool, str, int]:
+        ear, mouth = session("ear", ("t", 1)), session("mouth")
+        await clock.sleep(1.0)
+        broker.half_open("mouth")
+        sent = mouth.send("t", b"into the void")
+        await clock.sleep(29.0)  # keep-alive 20 s: noticed after one and a half
+        still = mouth.connected
+        with pytest.raises(BrokerError, match="no sign of life"):
+            await sent
+        broker.mend("mouth")
+        await clock.sleep(30.0)
+        return still, mouth.connected, mouth.last_problem, ear.counters["received"]
+
+    assert play(scene) == (True, True, "", 0)
