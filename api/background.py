@@ -1,5 +1,6 @@
-"""What the API does beside answering: the audit's head is anchored, logins that are over are swept away, findings
-open work orders, the flow of each hour is worked out for the overview.
+"""What the API does beside answering: the audit's head is anchored, logins that are over and keys of
+requests that nobody sends again are swept away, findings open work orders, the flow of each hour is worked out for
+the overview.
 
 None of them ever stops the serving: what fails is logged and tried again at the next turn.
 """
@@ -24,7 +25,7 @@ from api.storage import run_sampling
 from metering.clock import Clock
 from metering.errors import RegistryError
 from metering.store import ReadingStore
-from registry import sessions
+from registry import billing_keys, sessions
 from registry.anchors import keep_anchored
 from registry.database import Database
 from registry.settings import AuditSettings
@@ -71,16 +72,18 @@ async def background(
 
 
 async def _sweep(database: Database, clock: Clock) -> None:
-    def once() -> int:
+    def once() -> None:
+        now = clock.now_ms()
         with database.begin() as connection:
-            return sessions.sweep(connection, clock.now_ms())
+            sessions.sweep(connection, now)
+            billing_keys.sweep(connection, now)
 
     while True:
         await clock.sleep(SWEEP_S)
         try:
             await asyncio.to_thread(once)
         except (RegistryError, SQLAlchemyError) as error:
-            _LOG.warning("sessions_not_swept", error=str(error))
+            _LOG.warning("not_swept", error=str(error))
 
 
 def _say_why(work: asyncio.Task[None]) -> None:

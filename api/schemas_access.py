@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.parameters import Moment, clean
+from api.schemas import NextCursor
 from registry.roles import Rank, Role
 
 
@@ -93,9 +94,10 @@ class UserOut(BaseModel):
 
 
 class UserPage(BaseModel):
-    """All users by name."""
+    """Users by name."""
 
     items: list[UserOut]
+    next_cursor: NextCursor
 
 
 class UserIn(Body):
@@ -144,6 +146,7 @@ class KeyPage(BaseModel):
     """Keys, newest first."""
 
     items: list[KeyOut]
+    next_cursor: NextCursor
 
 
 class KeyIn(Body):

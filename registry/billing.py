@@ -51,7 +51,7 @@ def usage_points(
             statement = statement.where(place.c[column] == wanted)
     if only is not None:
         statement = statement.where(place.c.id.in_(only))
-    return list(connection.execute(statement))
+    return list(connection.execute(statement).all())
 
 
 def stays(connection: Connection, first: str, last: str) -> list[Any]:
@@ -68,7 +68,7 @@ def stays(connection: Connection, first: str, last: str) -> list[Any]:
         .where(stay.c.usage_point_id >= first, stay.c.usage_point_id <= last)
         .order_by(stay.c.usage_point_id, stay.c.installed_at, stay.c.id)
     )
-    return list(connection.execute(statement))
+    return list(connection.execute(statement).all())
 
 
 def closings(
@@ -161,7 +161,7 @@ def history(connection: Connection, period: str, first: str, last: str) -> dict[
         .where(table.c.usage_point_id >= first, table.c.usage_point_id <= last, table.c.period < period)
         .group_by(table.c.usage_point_id)
     )
-    return {point: (int(used), newest, end) for point, used, newest, end in connection.execute(statement)}
+    return {point: (int(used), newest, end) for point, used, newest, end in connection.execute(statement).all()}
 
 
 def stopped_since(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -14,6 +14,9 @@ from registry import audit
 from registry.models_billing import BillingKey
 from registry.refusals import RefusedError
 from registry.roles import Actor
+
+KEPT_MS: Final = 30 * 86_400_000
+"""A program that retries gives up long before; a close or adjustment of last month is refused by what stands."""
 
 
 def known(connection: Connection, actor: Actor, key: str | None, asked: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -45,6 +48,12 @@ def remember(
         return
     row = {"key": _key(actor, key), "body": _digest(audit.canonical(asked)), "at": at}
     connection.execute(sa.insert(BillingKey).values(row | {"answer": json.dumps(dict(answer), ensure_ascii=False)}))
+
+
+def sweep(connection: Connection, now: int) -> int:
+    """Forget keys that no program can mean any more; return how many. now: [ms UTC]."""
+    done = connection.execute(sa.delete(BillingKey).where(BillingKey.at < now - KEPT_MS))
+    return int(done.rowcount)
 
 
 def _key(actor: Actor, key: str) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from metering.quantities import MICRO, from_micro
-from metering.steps import Step, StepResult, limits_of, relate
+from metering.steps import Step, StepLimits, StepResult, limits_of, relate
 from registry.database import Database
-from registry.models import Closing, Meter, UsagePoint
+from registry.many import among
+from registry.models import Closing
 from registry.models_books import ImportRow, OfficeRow
 
 _ROW: Final = ImportRow.__table__
-_PAGE: Final = 5000
 _MONTH_MS: Final = 30 * 86_400_000
 
 
@@ -28,105 +31,104 @@ HOUSEHOLD_GAS: Final[Limits] = {
 """What the manuals name, where the setting `billing.limits` says nothing else."""
 
 
-def check_batch(database: Database, batch: int, limits: Limits) -> None:
-    """Give doubtful and unusable rows of a batch their verdict, in pieces."""
-    _mark_twice(database, batch)
-    _mark_known(database, batch)
-    line = 0
-    while True:
-        with database.begin() as connection:
-            page = connection.execute(_page(batch, line)).all()
-            found = [verdict for row in page if (verdict := _judge(row, limits)) is not None]
-            if found:
-                here = (_ROW.c.batch_id == batch, _ROW.c.line == sa.bindparam("at_line"))
-                change: dict[str, Any] = {
-                    name: sa.bindparam(f"new_{name}") for name in ("verdict", "reason", "detail")
-                }
-                connection.execute(sa.update(ImportRow).where(*here).values(change), found)
-        if len(page) < _PAGE:
-            return
-        line = page[-1].line
+def judge_chunk(
+    connection: Connection, rows: Sequence[dict[str, Any]], meters: Mapping[int, Any], limits: Limits
+) -> None:
+    """Give rows that are not written yet their doubt, those that are usable.
+
+    meters: line -> what the books know of its meter. One look-up of the last closings for all of them.
+    """
+    usable = [row for row in rows if row["verdict"] == "ok"]
+    _mark_known(connection, usable)
+    before = _before(connection, usable)
+    for row in usable:
+        last = before.get((row["meter"], row["at"]))
+        if row["verdict"] == "ok" and last is not None:
+            _judge(row, meters[row["line"]], last, limits)
 
 
-def _mark_twice(database: Database, batch: int) -> None:
+def _mark_known(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    wanted = among(connection, OfficeRow.meter, {row["meter"] for row in rows})
+    statement = sa.select(OfficeRow.meter, OfficeRow.read_at).where(wanted)
+    known = {(meter, at) for meter, at in connection.execute(statement).all()}
+    for row in rows:
+        if (row["meter"], row["at"]) in known:
+            row |= {"verdict": "bad", "reason": "known", "detail": "this meter and time were posted before"}
+
+
+def _before(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], tuple[int, int]]:
+    """Return (meter, at) -> (time, index) of the meter's last closing before it."""
+    found: dict[tuple[str, int], tuple[int, int]] = {}
+    if rows:
+        asked = _asked(connection, sorted({(row["meter"], row["at"]) for row in rows}))
+        day = (
+            sa.select(Closing.day)
+            .where(Closing.meter == asked.c.meter, Closing.read_at < asked.c.at)
+            .order_by(Closing.day.desc())
+            .limit(1)
+            .correlate(asked)
+            .scalar_subquery()
+        )
+        last = sa.and_(Closing.meter == asked.c.meter, Closing.day == day)
+        statement = sa.select(asked.c.meter, asked.c.at, Closing.read_at, Closing.index).join_from(
+            asked, Closing, last
+        )
+        found |= {(meter, at): (then, index) for meter, at, then, index in connection.execute(statement).all()}
+    return found
+
+
+def _asked(connection: Connection, keys: Sequence[tuple[str, int]]) -> Any:
+    """The keys as a table: one text parameter instead of two for each."""
+    sqlite, text = connection.dialect.name == "sqlite", json.dumps(keys)
+    apart = sa.func.json_each(text) if sqlite else sa.func.json_array_elements(sa.cast(sa.literal(text), sa.JSON))
+    each = apart.table_valued("value").c.value
+    key: list[Any] = [sa.literal_column(f"'$[{place}]'" if sqlite else str(place)) for place in (0, 1)]
+    meter, at = (each.op("->>")(place) for place in key)
+    return sa.select(meter.label("meter"), sa.cast(at, sa.BigInteger).label("at")).subquery("asked")
+
+
+def mark_twice(database: Database, batch: int) -> None:
+    """Refuse the later ones of rows that speak of one meter and time; an index finds them in one walk."""
+    key = sa.tuple_(_ROW.c.meter, _ROW.c.at)
+    same = (
+        sa.select(_ROW.c.meter, _ROW.c.at)
+        .where(_ROW.c.batch_id == batch, _ROW.c.at.is_not(None))
+        .group_by(_ROW.c.meter, _ROW.c.at)
+        .having(sa.func.count() > 1)
+    )
     first = _ROW.alias("first")
-    same = sa.exists().where(
+    earlier = sa.exists().where(
         first.c.batch_id == _ROW.c.batch_id,
         first.c.meter == _ROW.c.meter,
         first.c.at == _ROW.c.at,
         first.c.line + 0 < _ROW.c.line,  # the sum keeps SQLite off the key (batch, line), which made this quadratic
         first.c.verdict != "bad",
     )
-    _mark(database, batch, same, "twice", "the same meter and time stand on an earlier line")
-
-
-def _mark_known(database: Database, batch: int) -> None:
-    same = sa.exists().where(OfficeRow.meter == _ROW.c.meter, OfficeRow.read_at == _ROW.c.at)
-    _mark(database, batch, same, "known", "this meter and time were posted before")
-
-
-def _mark(database: Database, batch: int, where: Any, reason: str, detail: str) -> None:
     with database.begin() as connection:
-        here = (_ROW.c.batch_id == batch, _ROW.c.verdict != "bad", where)
-        values = {"verdict": "bad", "reason": reason, "detail": detail}
-        connection.execute(sa.update(ImportRow).where(*here).values(values))
+        here = (_ROW.c.batch_id == batch, _ROW.c.verdict != "bad", key.in_(same), earlier)
+        detail = "the same meter and time stand on an earlier line"
+        connection.execute(sa.update(ImportRow).where(*here).values(verdict="bad", reason="twice", detail=detail))
 
 
-def _page(batch: int, after: int) -> Any:
-    """Rows with what is known of their meter, and its last closing before."""
-    before = (
-        sa.select(Closing.read_at)
-        .where(Closing.meter == _ROW.c.meter, Closing.read_at < _ROW.c.at)
-        .order_by(Closing.day.desc())
-        .limit(1)
-        .correlate(_ROW)
-        .scalar_subquery()
-    )
-    page = (
-        sa.select(
-            _ROW.c.line, _ROW.c.meter, _ROW.c.usage_point, _ROW.c.at, _ROW.c["values"], before.label("before_at")
-        )
-        .where(_ROW.c.batch_id == batch, _ROW.c.verdict == "ok", _ROW.c.line > after)
-        .order_by(_ROW.c.line)
-        .limit(_PAGE)
-        .subquery()
-    )
-    return (
-        sa.select(
-            page,
-            Closing.index.label("before_index"),
-            Meter.quantity,
-            Meter.index_digits,
-            Meter.resolution,
-            Meter.qmax,
-            UsagePoint.customer_class,
-            UsagePoint.medium,
-        )
-        .select_from(page)
-        .join(Meter, Meter.id == page.c.meter)
-        .outerjoin(UsagePoint, UsagePoint.id == page.c.usage_point)
-        .outerjoin(Closing, sa.and_(Closing.meter == page.c.meter, Closing.read_at == page.c.before_at))
-        .order_by(page.c.line)
-    )
+def _judge(row: dict[str, Any], meter: Any, before: tuple[int, int], limits: Limits) -> None:
+    then, last = before
+    index, elapsed = row["values"][meter.quantity], row["at"] - then
+    step = step_of(meter, last, index, elapsed // 1000)
+    doubt = _DOUBTS.get(step.step) or _large(meter, step, elapsed, limits)
+    if doubt is not None:
+        detail = f"{from_micro(last)} before, {from_micro(index)} now: {doubt[1]}"
+        row |= {"verdict": "doubt", "reason": doubt[0], "detail": detail[:500]}
 
 
-def _judge(row: Any, limits: Limits) -> dict[str, Any] | None:
-    if row.before_index is None:
-        return None
-    index = row._mapping["values"][row.quantity]
-    step = step_of(row, row.before_index, index, (row.at - row.before_at) // 1000)
-    doubt = _doubt_of(step) or _large(row, step, limits)
-    if doubt is None:
-        return None
-    reason, detail = doubt
-    before = f"{from_micro(row.before_index)} before, {from_micro(index)} now: {detail}"
-    return {"at_line": row.line, "new_verdict": "doubt", "new_reason": reason, "new_detail": before[:500]}
+@lru_cache(maxsize=1000)
+def _limits(digits: int, resolution: int, qmax: int) -> StepLimits:
+    return limits_of(digits=digits, resolution=resolution, qmax=qmax)
 
 
 def step_of(meter: Any, before: int, after: int, elapsed_s: int) -> StepResult:
     """Classify a step by what the books know of the meter; without Qmax only a fall can be doubted."""
     if meter.index_digits and meter.resolution and meter.qmax:
-        known = limits_of(digits=meter.index_digits, resolution=meter.resolution, qmax=meter.qmax)
+        known = _limits(meter.index_digits, meter.resolution, meter.qmax)
         return relate(before, after, elapsed_s, known)
     forward = after >= before
     return StepResult(Step.FORWARD if forward else Step.REVERSE, after - before)
@@ -140,15 +142,11 @@ _DOUBTS: Final = {
 }
 
 
-def _doubt_of(step: StepResult) -> tuple[str, str] | None:
-    return _DOUBTS.get(step.step)
-
-
-def _large(row: Any, step: StepResult, limits: Limits) -> tuple[str, str] | None:
-    limit = limits.get((row.customer_class or "", row.medium or ""))
+def _large(meter: Any, step: StepResult, elapsed_ms: int, limits: Limits) -> tuple[str, str] | None:
+    limit = limits.get((meter.customer_class or "", meter.medium or ""))
     if step.consumption is None or limit is None:
         return None
-    month = step.consumption * _MONTH_MS // max(row.at - row.before_at, _MONTH_MS)
+    month = step.consumption * _MONTH_MS // max(elapsed_ms, _MONTH_MS)
     shown, again = limit
     if month > again:
         return "read_again", f"more than {from_micro(again)} in a month, read it again"

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from metering.quantities import to_micro
 from registry import imports, supply, tabular
+from registry.many import among
 from registry.models import UsagePoint
 from registry.models_books import Occupancy
 
@@ -45,8 +46,8 @@ def staged(
 
 def _points(connection: Connection, ids: set[str]) -> dict[str, Any]:
     table = UsagePoint.__table__
-    wanted = sa.select(table.c.id, table.c.tz, table.c.medium).where(table.c.id.in_(ids))
-    return {row.id: row for row in connection.execute(wanted)} if ids else {}
+    wanted = sa.select(table.c.id, table.c.tz, table.c.medium).where(among(connection, table.c.id, ids))
+    return {row.id: row for row in connection.execute(wanted).all()} if ids else {}
 
 
 def _accounts(connection: Connection, numbers: set[str]) -> dict[str, list[Any]]:
@@ -57,11 +58,11 @@ def _accounts(connection: Connection, numbers: set[str]) -> dict[str, list[Any]]
     moved = sa.exists().where(stay.c.usage_point_id == point.c.id)
     now_there = sa.select(
         point.c.account_number, point.c.id, point.c.tz, sa.literal(0).label("from_at"), sa.null().label("to_at")
-    ).where(point.c.account_number.in_(numbers), ~moved)
+    ).where(among(connection, point.c.account_number, numbers), ~moved)
     then = (
         sa.select(stay.c.account_number, point.c.id, point.c.tz, stay.c.from_at, stay.c.to_at)
         .join(point, point.c.id == stay.c.usage_point_id)
-        .where(stay.c.account_number.in_(numbers))
+        .where(among(connection, stay.c.account_number, numbers))
     )
     found: dict[str, list[Any]] = {}
     for statement in (now_there, then):

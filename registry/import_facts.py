@@ -33,7 +33,7 @@ NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "scada": ("from", "volume"),
     "parents": ("parent", "child", "from"),
 }
-_CHUNK: Final = 2000
+_CHUNK: Final = 5000
 _FETCH: Final = 5000
 _ROW: Final = ImportRow.__table__
 Line = tuple[int, str, str]

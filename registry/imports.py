@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -24,7 +24,8 @@ from metering.quantities import QUANTITIES, to_micro
 from registry import audit, tabular
 from registry.book_changes import BookError
 from registry.database import Database
-from registry.import_checks import HOUSEHOLD_GAS, Limits, check_batch
+from registry.import_checks import HOUSEHOLD_GAS, Limits, judge_chunk, mark_twice
+from registry.many import among
 from registry.models import Installation, Meter, UsagePoint
 from registry.models_books import ImportBatch, ImportRow, OfficeRow
 from registry.office import check_values
@@ -36,7 +37,8 @@ COLUMNS: Final = (
     *("index", "read_at", "person", "note", *QUANTITIES),
 )
 """Of a file of readings: those of the list that `export readings-list` writes, and further quantities."""
-_CHUNK: Final = 2000
+_QUANTITIES: Final = frozenset(QUANTITIES)
+_CHUNK: Final = 5000
 _ROW: Final = ImportRow.__table__
 
 
@@ -72,10 +74,10 @@ def preview_readings(
         rows = tabular.read_rows(file, COLUMNS, ("index", "read_at"))
         while chunk := list(islice(rows, _CHUNK)):
             with database.begin() as connection:
-                staged = list(_stage(connection, batch, chunk, now, actor))
+                staged = _stage(connection, batch, chunk, now, actor, HOUSEHOLD_GAS if limits is None else limits)
                 if staged:
                     connection.execute(sa.insert(ImportRow), staged)
-        check_batch(database, batch, HOUSEHOLD_GAS if limits is None else limits)
+        mark_twice(database, batch)
     except BaseException:
         drop(database, batch)
         raise
@@ -236,19 +238,24 @@ def decide(
 
 
 def _stage(
-    connection: Connection, batch: int, chunk: Sequence[tabular.Row], now: int, actor: Actor
-) -> Iterator[dict[str, Any]]:
+    connection: Connection, batch: int, chunk: Sequence[tabular.Row], now: int, actor: Actor, limits: Limits
+) -> list[dict[str, Any]]:
+    """Return the rows to keep of some lines, each with its verdict; the books are asked once for all of them."""
+    rows: list[dict[str, Any]] = []
+    of_line: dict[int, Any] = {}
     meters = _meters(connection, {row.get("meter", "") for _, row in chunk})
     by_point = _meters_at(connection, {row.get("usage_point", "") for _, row in chunk if "meter" not in row})
     for line, cells in chunk:
+        if any(cell[0] == "'" for cell in cells.values()):  # a list that we wrote comes back filled in
+            cells = {name: tabular.active(cell) for name, cell in cells.items()}
         if "index" not in cells and "read_at" not in cells and "" not in cells:
             continue  # a line of the list that nobody filled in: that meter was not delivered
         row = blank(batch, line, cells)
         row["person"] = cells.get("person", actor.name)[:80]
         try:
-            meter = _meter_of(cells, meters, by_point)
-            row["meter"], row["usage_point"] = meter["id"], meter["usage_point"] or ""
-            row["at"] = moment(cells.get("read_at", ""), meter["tz"] or "UTC")
+            meter = of_line[line] = _meter_of(cells, meters, by_point)
+            row["meter"], row["usage_point"] = meter.id, meter.usage_point or ""
+            row["at"] = moment(cells.get("read_at", ""), meter.tz or "UTC")
             row["values"] = _values(cells, meter)
             if row["at"] > now:
                 raise ValueError(f'read_at = "{cells["read_at"]}" is in the future')
@@ -256,7 +263,9 @@ def _stage(
                 raise ValueError("person or note holds a control character")
         except (ValueError, BookError) as error:
             row["verdict"], row["reason"], row["detail"] = "bad", "not_usable", str(error)[:500]
-        yield row
+        rows.append(row)
+    judge_chunk(connection, rows, of_line, limits)
+    return rows
 
 
 def blank(batch: int, line: int, cells: Mapping[str, str]) -> dict[str, Any]:
@@ -268,36 +277,55 @@ def blank(batch: int, line: int, cells: Mapping[str, str]) -> dict[str, Any]:
 
 def shown(text: str) -> str:
     """Return a cell as it may stand in a message or a file."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in tabular.active(text))[:64]
+    own = tabular.active(text)
+    if not own.isprintable():
+        own = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in own)
+    return own[:64]
 
 
-def _meters(connection: Connection, ids: set[str]) -> dict[str, Any]:
+def _meters(connection: Connection, ids: set[str]) -> dict[str, _Facts]:
     wanted = {tabular.active(name) for name in ids if name}
-    return {row["id"]: row for row in _facts(connection, Meter.id.in_(wanted))} if wanted else {}
+    return {row.id: row for row in _facts(connection, among(connection, Meter.id, wanted))} if wanted else {}
 
 
-def _meters_at(connection: Connection, points: set[str]) -> dict[str, list[Any]]:
+def _meters_at(connection: Connection, points: set[str]) -> dict[str, list[_Facts]]:
     wanted = {tabular.active(name) for name in points if name}
-    found: dict[str, list[Any]] = {}
-    for row in _facts(connection, UsagePoint.id.in_(wanted)) if wanted else ():
-        found.setdefault(row["usage_point"], []).append(row)
+    found: dict[str, list[_Facts]] = {}
+    for row in _facts(connection, among(connection, UsagePoint.id, wanted)) if wanted else ():
+        found.setdefault(str(row.usage_point), []).append(row)
     return found
 
 
-def _facts(connection: Connection, where: Any) -> list[Any]:
-    """Meters with where they hang now."""
+class _Facts(NamedTuple):
+    """A meter, and where it hangs now."""
+
+    id: str
+    quantity: str
+    index_digits: int | None
+    resolution: int | None
+    qmax: int | None
+    usage_point: str | None
+    tz: str | None
+    customer_class: str | None
+    medium: str | None
+
+
+def _facts(connection: Connection, where: Any) -> list[_Facts]:
     here = sa.and_(Installation.meter_id == Meter.id, Installation.removed_at.is_(None))
+    meter = (Meter.id, Meter.quantity, Meter.index_digits, Meter.resolution, Meter.qmax)
     statement = (
-        sa.select(Meter.id, Meter.quantity, Meter.index_digits, UsagePoint.id.label("usage_point"), UsagePoint.tz)
+        sa.select(
+            *meter, UsagePoint.id.label("usage_point"), UsagePoint.tz, UsagePoint.customer_class, UsagePoint.medium
+        )
         .select_from(Meter)
         .outerjoin(Installation, here)
         .outerjoin(UsagePoint, UsagePoint.id == Installation.usage_point_id)
         .where(where)
     )
-    return list(connection.execute(statement).mappings())
+    return [_Facts(*row) for row in connection.execute(statement).all()]
 
 
-def _meter_of(cells: Mapping[str, str], meters: Mapping[str, Any], by_point: Mapping[str, list[Any]]) -> Any:
+def _meter_of(cells: Mapping[str, str], meters: Mapping[str, _Facts], by_point: Mapping[str, list[_Facts]]) -> _Facts:
     if "" in cells:
         raise ValueError(cells[""])
     if "meter" in cells:
@@ -305,8 +333,8 @@ def _meter_of(cells: Mapping[str, str], meters: Mapping[str, Any], by_point: Map
         if meter is None:
             raise ValueError(f'meter = "{shown(cells["meter"])}": no such meter in the books')
         point = tabular.active(cells.get("usage_point", ""))
-        if point and meter["usage_point"] not in (None, point):
-            raise ValueError(f"meter {meter['id']} hangs at {meter['usage_point']}, not at {shown(point)}")
+        if point and meter.usage_point not in (None, point):
+            raise ValueError(f"meter {meter.id} hangs at {meter.usage_point}, not at {shown(point)}")
         return meter
     found = by_point.get(tabular.active(cells.get("usage_point", "")), [])
     if len(found) != 1:
@@ -336,14 +364,13 @@ def moment(text: str, zone: str, name: str = "read_at") -> int:
     return at
 
 
-def _values(cells: Mapping[str, str], meter: Mapping[str, Any]) -> dict[str, int]:
+def _values(cells: Mapping[str, str], meter: _Facts) -> dict[str, int]:
     if not cells.get("index"):
         raise ValueError("index is missing; a meter that could not be read is left out of the file")
-    values = {str(meter["quantity"]): to_micro(cells["index"])}
-    for name in QUANTITIES:
-        if name in cells:
-            values[name] = to_micro(cells[name])
-    check_values(meter, values)
+    values = {str(meter.quantity): to_micro(cells["index"])}
+    for name in cells.keys() & _QUANTITIES:
+        values[name] = to_micro(cells[name])
+    check_values({"id": meter.id, "index_digits": meter.index_digits}, values)
     return values
 
 

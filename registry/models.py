@@ -114,7 +114,7 @@ class Latest(Base):
 
 
 class Closing(Base):
-    """The last index of each meter in each local day. In SQLite it lies in the order of its key, as billing reads it."""
+    """The last index of each meter in each local day. In SQLite in the order of its key, as billing reads it."""
 
     __tablename__ = "closing"
     __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012 (SQLAlchemy's form)

@@ -54,7 +54,7 @@ class Occupancy(Base):
 
 
 class Classification(Base):
-    """The customer class of a usage point from one moment to another; without any, `usage_point` holds it for ever."""
+    """The class of a usage point from one moment to another; without any, `usage_point` holds it for ever."""
 
     __tablename__ = "classification"
     __table_args__ = (sa.Index("ix_classification_usage_point_id_from_at", "usage_point_id", "from_at"),)
@@ -66,7 +66,7 @@ class Classification(Base):
 
 
 class ValidationRule(Base):
-    """A version of a rule of validation, for readings from `valid_from` on. limits: its numbers. active: off or on."""
+    """A version of a rule of validation, for readings from `valid_from` on. limits: its numbers [s]."""
 
     __tablename__ = "validation_rule"
     __table_args__ = (sa.UniqueConstraint("rule", "version"),)

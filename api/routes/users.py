@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from api.access.caller import InCaller
 from api.house import House, InHouse
-from api.parameters import Nothing, clean
+from api.parameters import Nothing, PageQuery, clean
 from api.problems import ProblemError, invalid
+from api.queries import people
 from api.replies import reply
 from api.routes.documented import answers
 from api.schemas_access import NewUserOut, UserEdit, UserIn, UserOut, UserPage
@@ -35,10 +36,11 @@ _ETAG: Final = re.compile(r'(?:W/)?"v(\d{1,18})"', re.ASCII)
 
 
 @router.get("", summary="List users", **answers(UserPage))
-async def list_users(request: Request, house: InHouse, query: Annotated[Nothing, Query()]) -> Response:
-    """All users by name, the disabled ones too."""
-    found = await house.read(users.list_users)
-    return reply(request, UserPage(items=[_out(user, house) for user in found]), cached=False)
+async def list_users(request: Request, house: InHouse, query: Annotated[PageQuery, Query()]) -> Response:
+    """All users by name, the disabled ones too; a page of them."""
+    page = await house.read(lambda c: people.list_users(c, search="", limit=query.limit, cursor=query.cursor))
+    users_out = [_out(user, house) for user in page.items]
+    return reply(request, UserPage(items=users_out, next_cursor=page.next_cursor), cached=False)
 
 
 @router.post("", summary="Make a user", status_code=201, **answers(NewUserOut, status=201))

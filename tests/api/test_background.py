@@ -11,7 +11,9 @@ import sqlalchemy as sa
 
 from api.background import SWEEP_S, background
 from metering.clock import ManualClock
+from registry import billing_keys
 from registry.models_access import Session
+from registry.models_billing import BillingKey
 from registry.settings import AuditSettings
 from tests.api.world import HOUR, T0, World
 
@@ -40,11 +42,15 @@ def test_the_head_is_anchored_and_logins_that_are_over_are_swept_away(world: Wor
             await _until(lambda: _sessions(world) == 1)
 
     with world.database.begin() as connection:
+        for key, at in (("old", T0 - billing_keys.KEPT_MS), ("new", T0)):
+            connection.execute(sa.insert(BillingKey).values(key=key, body="", answer="{}", at=at))
         for name, ends in (("over", T0), ("good", T0 + 1000 * HOUR)):
             row = {"id": name, "user_id": 1, "csrf": "", "created_at": T0, "seen_at": T0, "expires_at": ends}
             connection.execute(sa.insert(Session).values(address="", **row))
     asyncio.run(scenario())
     assert json.loads(anchors.read_text().splitlines()[0])["number"] >= 1
+    with world.database.read() as connection:
+        assert connection.execute(sa.select(BillingKey.key)).scalars().all() == ["new"]
 
 
 def test_a_registry_and_a_disk_that_are_away_end_nothing(world: World, tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from api.billing import reconcile_parent, reconcile_prepaid, reconcile_scada
+from api.billing import reconcile_parent, reconcile_prepaid, reconcile_scada, reconcile_words
 from api.billing.keep import refresh
 from api.billing.reconcile import ask_for_exchanges, reconcile, results, spoken
 from api.billing.reconcile_parent import Count
@@ -314,3 +315,19 @@ def test_a_child_that_was_not_read_may_have_used_what_it_used_before(database: D
     refresh(database, store, BILLING, "2026-02", now=NOW)
     (one,) = run(database, store, "parent")  # B used 0.1 m³/h the month before: 67.2 at most
     assert (one["verdict"], one["difference"], one["facts"]["unknown"]) == ("loss", "134.4", "67.2")
+
+
+def test_a_shop_that_buys_nearly_every_day_is_settled_from_thousands_of_sums() -> None:
+    rng = random.Random(1)
+    days = [14 * DAY * number // 12 for number in range(40)]
+    purchases = [(day + 1, rng.randrange(1 * M, 90 * M)) for day in days]
+    span = reconcile_prepaid.Span("M", 20 * DAY, 38 * DAY, 0, 17)
+    inside = [volume for at, volume in purchases if span.start < at <= span.end]
+    late = [volume for at, volume in purchases if 6 * DAY < at <= span.start]
+    nothing = reconcile_prepaid.balance(span, 12_345, purchases, SETTINGS, counters=(12_345, 12_345))
+    # two of the last ones are in his pocket still, one from before came in late: used = bought - held + late - left
+    used = sum(inside) - inside[-1] - inside[-3] + late[2] - 17
+    found = reconcile_prepaid.balance(span, used, purchases, SETTINGS, counters=(used, used))
+    assert (nothing.verdict, nothing.cause) == (reconcile_words.MISMATCH, "credit_short")
+    assert (found.verdict, found.cause) == (reconcile_words.WAITING, "not_loaded_yet")
+    assert found.difference == sum(inside[-1:]) + inside[-3] - late[2]

@@ -121,10 +121,11 @@ def check(score: Score, histories: int) -> None:
         assert counts[mark] > histories // 50, mark
 
 
-def test_every_billed_total_of_two_thousand_histories_is_the_consumption_that_was_drawn() -> None:
-    check(run(range(2_000)), 2_000)
+def test_every_billed_total_of_five_hundred_histories_is_the_consumption_that_was_drawn() -> None:
+    check(run(range(500)), 500)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_every_billed_total_of_ten_thousand_histories_is_the_consumption_that_was_drawn() -> None:
     check(run(range(10_000)), 10_000)
