@@ -14,6 +14,7 @@ from typing import Annotated, Final
 import typer
 
 from metergate import __version__
+from metering.ending import leave
 
 COMMANDS: Final = {
     "demo": "demo:demo",
@@ -62,6 +63,10 @@ COMMANDS: Final = {
 """Name -> module under `metergate.commands` and its function, or its group of commands."""
 
 
+_SOON: Final = frozenset({"api"})
+"""Services that promise to be gone soon after SIGTERM, and have closed everything when they return."""
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(__version__)
@@ -99,7 +104,12 @@ def main() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # machine output must not wait in a buffer for a pipe
     called = sys.argv[1] if len(sys.argv) > 1 else ""
-    build([called] if called in COMMANDS else COMMANDS)()
+    try:
+        build([called] if called in COMMANDS else COMMANDS)()
+    except SystemExit as end:
+        if called in _SOON and (end.code is None or isinstance(end.code, int)):
+            leave(end.code or 0)
+        raise
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from api.service import run_api
 from api.settings import ApiSettings
 from ingest.store_sqlite import SqliteStore
 from metering.clock import SystemClock
+from metering.ending import leave
 from registry.database import Database
 
 
@@ -34,6 +35,7 @@ def main() -> None:
     asyncio.run(
         run_api(settings, database=database, store=store, clock=SystemClock(), on_ready=ready, workshop=workshop)
     )
+    leave()  # as `metergate api` does
 
 
 def make_workshop(folder: Path) -> Workshop:
