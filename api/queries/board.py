@@ -67,9 +67,17 @@ def percent(read: int, due: int) -> str:
     return f"{tenths // 10}.{tenths % 10}"
 
 
-def board(connection: Connection, *, areas: Areas, now_ms: int, window_s: float, stale_s: float) -> Board:
-    """Return the figures for a caller for `areas`. window_s: [s] in which a meter must have been read to count."""
-    due, read = _meters(connection, areas, now_ms - round(window_s * 1000))
+@dataclass(frozen=True, slots=True)
+class MeterCounts:
+    """By district: meters that should be read, and of these those that were. "" for a meter installed nowhere."""
+
+    due: Mapping[str, int]
+    read: Mapping[str, int]
+
+
+def board(connection: Connection, meters: MeterCounts, *, areas: Areas, now_ms: int, stale_s: float) -> Board:
+    """Return the figures for a caller for `areas`. meters: of `meter_counts`, which looks at every meter."""
+    due, read = meters.due, meters.read
     counted = _alarms(connection, areas)
     page = list_gateways(
         connection, areas=areas, now_ms=now_ms, stale_s=stale_s, limit=_MOST_GATEWAYS, cursor=None
@@ -86,8 +94,8 @@ def board(connection: Connection, *, areas: Areas, now_ms: int, window_s: float,
     return Board(tiles, by_priority, len(page), sum(down.values()), orders)
 
 
-def _meters(connection: Connection, areas: Areas, since: int) -> tuple[dict[str, int], dict[str, int]]:
-    """Return meters due and meters read by district; "" for a meter that is installed nowhere."""
+def meter_counts(connection: Connection, *, areas: Areas, since: int) -> MeterCounts:
+    """Return meters due and read since `since` [ms UTC]. It looks at every meter: 0.3 s for 100,000 of them."""
     district = sa.func.coalesce(UsagePoint.district, "")
     good = sa.and_(Latest.read_at >= since, Latest.quality != "suspect")
     statement = (
@@ -102,7 +110,7 @@ def _meters(connection: Connection, areas: Areas, since: int) -> tuple[dict[str,
     if areas is not None:
         statement = statement.where(in_areas(areas, UsagePoint.district))
     rows = connection.execute(statement).all()
-    return {row[0]: int(row[1]) for row in rows}, {row[0]: int(row[2] or 0) for row in rows}
+    return MeterCounts({row[0]: int(row[1]) for row in rows}, {row[0]: int(row[2] or 0) for row in rows})
 
 
 def _alarms(connection: Connection, areas: Areas) -> list[tuple[str, str, str, int]]:

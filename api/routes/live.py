@@ -7,15 +7,20 @@ import contextlib
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
+from pydantic import Field
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.access.caller import InCaller
 from api.access.gate import IDENTITY
 from api.access.identify import Identity
+from api.access.table import LOOK
 from api.house import InHouse
-from api.parameters import Nothing
+from api.parameters import END_OF_TIME, Strict, Word
 from api.problems import ProblemError
-from api.screens.live import Hub, Stream
+from api.queries import meters
+from api.screens.live import Hub
+from api.screens.live_stream import Stream
 
 router = APIRouter(include_in_schema=False)
 
@@ -58,13 +63,26 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
+class EventsQuery(Strict):
+    """The meter that a page shows, and the time of the reading that it shows [ms UTC]."""
+
+    meter: Word | None = None
+    seen: Annotated[int, Field(ge=0, le=END_OF_TIME)] = 0
+
+
 @router.get("/events")
-async def events(request: Request, house: InHouse, query: Annotated[Nothing, Query()]) -> Response:
+async def events(
+    request: Request, house: InHouse, caller: InCaller, query: Annotated[EventsQuery, Query()]
+) -> Response:
     """Events hello, change, beat, resync, bye; see docs/screens.md. 406 for whoever does not ask for a stream."""
     if "text/event-stream" not in request.headers.get("accept", ""):
         raise ProblemError(406, "not-acceptable", "this address answers with text/event-stream alone")
     identity: Identity = request.scope[IDENTITY]
-    stream = house.hub.join(identity, request.headers.get("last-event-id", ""))
+    meter = query.meter if query.meter is not None and caller.has(*LOOK) else ""
+    if meter:
+        await house.read(lambda c: meters.require(c, meter, areas=caller.areas))
+    last = request.headers.get("last-event-id", "")
+    stream = house.hub.join(identity, last, meter=meter, seen_at=query.seen)
     if stream is None:
         detail = f"{house.settings.max_event_streams} pages are watched live; this one shows what it has"
         raise ProblemError(503, "busy", detail, headers={"retry-after": "10"})

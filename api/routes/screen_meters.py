@@ -94,6 +94,7 @@ async def meter_page(
         meter_id=meter_id,
         meter=known.meter if known is not None else None,
         known=known,
+        seen_at=parse_rfc3339(known.meter.latest.read_at) if known is not None and known.meter.latest else 0,
         rows=rows,
         older=parse_rfc3339(rows[-1].read_at) if rows and len(rows) == _READINGS else None,
         used=consumption.shown(used, words.unit_of(quantity)) if used else None,

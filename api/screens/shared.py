@@ -20,11 +20,15 @@ class Shared:
         self._known: dict[Hashable, tuple[float, Any]] = {}
         self._asked: dict[Hashable, asyncio.Future[Any]] = {}
 
-    async def get(self, what: Hashable, ask: Callable[[], Awaitable[T]], *, keep_s: float) -> T:
-        """Return the answer to `what`, at most `keep_s` seconds old; errors are not kept."""
+    async def get(self, what: Hashable, ask: Callable[[], Awaitable[T]], *, keep_s: float, ease: float = 0.0) -> T:
+        """Return the answer to `what`, at most `keep_s` seconds old; errors are not kept.
+
+        ease: an answer that was long in coming is kept so many times as long.
+        """
         until, held = self._known.get(what, (-1.0, None))
         if self._clock.monotonic() < until:
             return cast(T, held)
+        began = self._clock.monotonic()
         task = self._asked.get(what)
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             task = self._asked[what] = asyncio.ensure_future(ask())
@@ -35,5 +39,6 @@ class Shared:
                 del self._asked[what]
         if len(self._known) >= _MOST:
             self._known.clear()
-        self._known[what] = (self._clock.monotonic() + keep_s, answer)
+        now = self._clock.monotonic()
+        self._known[what] = (now + max(keep_s, ease * (now - began)), answer)
         return cast(T, answer)

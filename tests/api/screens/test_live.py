@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from api.access.identify import Identity
-from api.screens.live import BEAT_S, Hub, Stream
+from api.screens.live import BEAT_S, Hub
+from api.screens.live_stream import Stream
 from api.settings import ApiSettings
 from api.workers import Workers
 from metering.clock import ManualClock

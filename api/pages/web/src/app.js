@@ -4,13 +4,18 @@ import htmx from "htmx.org";
 
 const LINK_LOST_MS = 25_000; // the server says something at least every 10 s
 const REOPEN_MS = 3_000;
-const REFRESH_MS = 900;
+const SOON_MS = 250;
+const SETTLE_MS = 1_500;
+const SOUND = "metergate-sound";
 
+let pace = 900; // the server says how often a page may renew itself: less often where many watch
 const page = document.documentElement;
 let heard = Date.now();
 let source = null;
-let refreshAt = 0;
+let lastAt = 0;
 let waiting = null;
+let dueAt = 0;
+let settling = null;
 let audio = null;
 
 const show = (id, on, text) => {
@@ -31,39 +36,69 @@ const busy = () => {
   const active = document.activeElement;
   if (!live) return false;
   if (live.querySelector("form[data-edited]")) return true; // typed and not sent: it stays, whatever happens elsewhere
-  return active && live.contains(active) && /^(INPUT|TEXTAREA|SELECT)$/.test(active.tagName);
+  const typing = active && active.type !== "checkbox" && /^(INPUT|TEXTAREA|SELECT)$/.test(active.tagName);
+  return typing && live.contains(active);
 };
 addEventListener("input", (event) => {
   const form = event.target.closest?.("#live form");
   if (form) form.dataset.edited = "true";
 });
 
-const refresh = () => {
-  if (waiting) return;
-  const wait = Math.max(0, refreshAt - Date.now());
-  waiting = setTimeout(async () => {
-    waiting = null;
-    if (busy() || document.hidden) { refreshAt = Date.now() + REFRESH_MS; waiting = null; return refresh(); }
-    refreshAt = Date.now() + REFRESH_MS;
-    try {
-      await htmx.ajax("GET", location.pathname + location.search, { target: "#live", select: "#live", swap: "outerHTML" });
-    } catch { /* the banner tells of a lost link */ }
-  }, document.hidden ? REFRESH_MS : wait);
+// what a person ticked and unfolded outlives a renewal
+const kept = () => [...document.querySelectorAll("#live details[open][id], #live input:checked[id]")].map((element) => element.id);
+const keep = (ids) => {
+  for (const id of ids) {
+    const element = document.getElementById(id);
+    if (element?.tagName === "DETAILS") element.open = true;
+    else if (element) element.checked = true;
+  }
 };
 
+const renew = async () => {
+  waiting = null;
+  const held = busy() || document.hidden;
+  lastAt = Date.now();
+  if (held) { refresh(pace); return; }
+  const ids = kept();
+  try {
+    await htmx.ajax("GET", location.pathname + location.search, { target: "#live", select: "#live", swap: "outerHTML" });
+    keep(ids);
+  } catch { /* the banner tells of a lost link */ }
+};
+
+// gap: at least so long after the last renewal; whoever asks for less time wins
+const refresh = (gap) => {
+  const at = Math.max(Date.now(), lastAt + gap);
+  if (waiting) {
+    if (at >= dueAt) return;
+    clearTimeout(waiting);
+  }
+  dueAt = at;
+  waiting = setTimeout(renew, at - Date.now());
+};
+
+// figures that many share are worked out once a second: the last change is looked at again when that is over
+const settle = () => { clearTimeout(settling); settling = setTimeout(() => refresh(0), SETTLE_MS); };
+
 // -- the stream of events
+const stream = () => {
+  const { meter, seen } = document.getElementById("live").dataset;
+  return meter ? `/events?${new URLSearchParams({ meter, seen: seen || "0" })}` : "/events";
+};
+
 const listen = () => {
-  source = new EventSource("/events");
+  source = new EventSource(stream());
   const seen = () => { heard = Date.now(); show("link-lost", false); };
   source.addEventListener("hello", (event) => { seen(); stale(event); });
   source.addEventListener("beat", (event) => { seen(); stale(event); });
-  source.addEventListener("resync", () => { seen(); refresh(); });
+  source.addEventListener("resync", () => { seen(); refresh(0); });
   source.addEventListener("bye", () => { source.close(); location.reload(); });
   source.addEventListener("change", (event) => {
     seen();
     const change = JSON.parse(event.data);
     const wanted = (document.getElementById("live")?.dataset.topics ?? "").split(" ");
-    if (change.topics.some((topic) => wanted.includes(topic))) refresh();
+    const told = change.topics.filter((topic) => wanted.includes(topic));
+    if (told.length) { refresh(told.includes("meter") ? SOON_MS : pace); settle(); }
     if (change.urgent) sound();
   });
   source.onerror = async () => {
@@ -81,11 +116,12 @@ const ended = async () => {
 document.addEventListener("visibilitychange", () => {
   if (!source || audio) return;
   if (document.hidden) { source.close(); return; }
-  if (source.readyState === EventSource.CLOSED) { refresh(); listen(); }
+  if (source.readyState === EventSource.CLOSED) { refresh(0); listen(); }
 });
 
 const stale = (event) => {
   const said = JSON.parse(event.data);
+  pace = said.pace ?? pace;
   show("data-stale", said.stale.length > 0, said.stale.join("; "));
 };
 
@@ -103,12 +139,36 @@ const sound = () => {
     tone.stop(start + at + 0.2);
   }
 };
+const sounding = (on) => {
+  audio = on ? new AudioContext() : (audio?.close(), null);
+  document.getElementById("sound")?.setAttribute("aria-pressed", String(on));
+  show("sound-waits", false);
+};
+const remembered = () => { try { return localStorage.getItem(SOUND) === "on"; } catch { return false; } };
 document.addEventListener("click", (event) => {
-  const button = event.target.closest?.("#sound");
-  if (!button) return;
-  audio = audio ? (audio.close(), null) : new AudioContext();
-  button.setAttribute("aria-pressed", String(Boolean(audio)));
-  if (audio) sound();
+  if (!event.target.closest?.("#sound")) return;
+  const on = !audio;
+  sounding(on);
+  try { localStorage.setItem(SOUND, on ? "on" : "off"); } catch { /* it is then kept for this page alone */ }
+  if (on) sound();
+});
+// a browser lets no page sound before a person touched it: the choice is remembered, the sound begins with a touch
+const begin = (event) => {
+  removeEventListener("pointerdown", begin, true);
+  removeEventListener("keydown", begin, true);
+  if (!audio && remembered() && !event.target.closest?.("#sound")) sounding(true);
+};
+if (remembered()) {
+  show("sound-waits", true);
+  addEventListener("pointerdown", begin, true);
+  addEventListener("keydown", begin, true);
+}
+
+document.addEventListener("click", (event) => {
+  if (!event.target.closest?.("#pick-all")) return;
+  const boxes = [...document.querySelectorAll("input[name=pick]")];
+  const all = boxes.every((box) => box.checked);
+  for (const box of boxes) box.checked = !all;
 });
 
 setInterval(() => { if (!document.hidden && Date.now() - heard > LINK_LOST_MS) show("link-lost", true); }, 1000);

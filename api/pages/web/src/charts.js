@@ -1,10 +1,10 @@
 // The charts of one meter. Drawn on canvas, with tooltips on canvas too: nothing inline that the policy would refuse.
 import * as echarts from "echarts/core";
 import { BarChart, HeatmapChart, LineChart } from "echarts/charts";
-import { AriaComponent, DataZoomComponent, GridComponent, TooltipComponent, VisualMapComponent } from "echarts/components";
+import { AriaComponent, DataZoomComponent, GridComponent, MarkAreaComponent, TooltipComponent, VisualMapComponent } from "echarts/components";
 import { CanvasRenderer } from "echarts/renderers";
 
-echarts.use([BarChart, HeatmapChart, LineChart, AriaComponent, DataZoomComponent, GridComponent, TooltipComponent,
+echarts.use([BarChart, HeatmapChart, LineChart, AriaComponent, DataZoomComponent, GridComponent, MarkAreaComponent, TooltipComponent,
   VisualMapComponent, CanvasRenderer]);
 
 const charts = new Map();
@@ -35,16 +35,45 @@ const draw = (id, option) => {
 const axis = () => ({ type: "value", axisLabel: { color: resolved("muted") },
   splitLine: { lineStyle: { color: resolved("line") } } });
 
-const bars = (id, series) => draw(id, {
+// runs of cells without a number, as grey stretches
+const gaps = (series) => {
+  const found = [];
+  series.forEach((cell, place) => {
+    if (cell.value !== null) return;
+    const last = found.at(-1);
+    if (last && last.to === place - 1) last.to = place;
+    else found.push({ from: place, to: place });
+  });
+  return found.map((gap) => [{ xAxis: gap.from }, { xAxis: gap.to }]);
+};
+
+const words = document.getElementById("charts")?.dataset ?? {};
+const told = (series, unit) => (at) => {
+  const cell = series[at.dataIndex];
+  const lines = [`${cell.at}  ${cell.value === null ? words.gap : `${cell.value} ${unit}`}`];
+  if (cell.index) lines.push(`${words.index} ${cell.index} ${unit}`);
+  return lines.join("\n");
+};
+
+const bars = (id, series, unit) => draw(id, {
   xAxis: { type: "category", data: series.map((cell) => cell.at), axisLabel: { color: resolved("muted"), hideOverlap: true } },
   yAxis: axis(),
   dataZoom: series.length > 120 ? [{ type: "inside" }] : [],
+  tooltip: { renderMode: "richText", confine: true, formatter: told(series, unit) },
   series: [{
     type: "bar",
-    large: series.length > 1000,
     data: series.map((cell) => ({ value: cell.value === null ? null : Number(cell.value),
       itemStyle: { color: resolved(cell.mark ? "attention" : "series") } })),
+    markArea: { silent: true, itemStyle: { color: resolved("line"), opacity: 0.45 }, data: gaps(series) },
   }],
+});
+
+const line = (id, series, unit) => draw(id, {
+  xAxis: { type: "category", data: series.map((cell) => cell.at), axisLabel: { color: resolved("muted"), hideOverlap: true } },
+  yAxis: { ...axis(), scale: true },
+  tooltip: { renderMode: "richText", confine: true, trigger: "axis", formatter: (at) => told(series, unit)(at[0]) },
+  series: [{ type: "line", showSymbol: false, connectNulls: false, lineStyle: { color: resolved("series") },
+    data: series.map((cell) => (cell.index === null ? null : Number(cell.index))) }],
 });
 
 const heat = (id, map, unit) => {
@@ -67,9 +96,11 @@ const load = async () => {
   const answer = await fetch(place.dataset.source, { headers: { accept: "application/json" } });
   if (!answer.ok) { document.getElementById("charts-missing").hidden = false; return; }
   const data = await answer.json();
-  bars("chart-day", data.days);
-  bars("chart-hour", data.hours);
-  bars("chart-month", data.months);
+  bars("chart-day", data.days, data.unit);
+  bars("chart-hour", data.hours, data.unit);
+  bars("chart-month", data.months, data.unit);
+  bars("chart-night", data.nights, data.unit);
+  line("chart-index", data.days, data.unit);
   heat("chart-heat", data.heat, data.unit);
   place.dataset.drawn = "true";
 };
