@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from metergate.judge import judge
 from metering.reading import Reading, Row
 from simulators.answer_log import read_answers
 from simulators.outcomes import write_outcome
+from tests.cases import make_mqtt
+from tests.cases.live import Live
 from tests.gateway.drivers.buses import PROFILES, JumpClock, MemoryPort, farm_of
 
 GAS_RTU = {"profile": "fuxin-corrector", "unit": 1}
@@ -81,16 +84,6 @@ CASES = (
         WATER_MBUS | {"meter": "W-2", "fault": {"kind": "silent", "share": 0.2}},
     ], echo=True),
 )  # fmt: skip
-
-
-@dataclass
-class Live:
-    """What the poll brought while it was recorded."""
-
-    plan: Plan
-    rows: list[Row]
-    counts: list[dict[str, Any]]
-    recordings: list[Path]
 
 
 def plan_text(case: Case) -> str:
@@ -166,17 +159,19 @@ async def _until_idle(poller: Poller, clock: JumpClock) -> None:
 
 def main(target: Path) -> None:
     """Write all cases below a folder."""
-    for case in CASES:
-        folder = target / case.name
+    kept = {case.name: (plan_text(case), partial(record, case)) for case in CASES}
+    kept[make_mqtt.NAME] = (make_mqtt.PLAN, make_mqtt.record)
+    for name, (plan, make) in kept.items():
+        folder = target / name
         folder.mkdir(parents=True, exist_ok=True)
-        live = record(case, folder)
-        (folder / "plan.toml").write_text(plan_text(case), "utf-8")
+        live = make(folder)
+        (folder / "plan.toml").write_text(plan, "utf-8")
         (recording,) = live.recordings
         recording.rename(folder / "recording.jsonl")
         (folder / "tap").rmdir()
         (folder / "answers.tsv").unlink()
         write_outcome(folder / "expected", live.rows, live.counts)
-        print(f"{case.name}: {len(live.rows)} rows, {(folder / 'recording.jsonl').stat().st_size} bytes")
+        print(f"{name}: {len(live.rows)} rows, {(folder / 'recording.jsonl').stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -33,4 +33,4 @@ def test_a_recorded_case_comes_to_what_was_expected(case: Path, tmp_path: Path) 
 
 
 def test_the_cases_of_this_house_are_here() -> None:
-    assert len(CASES) >= 6
+    assert len(CASES) >= 7
