@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path as File
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, Field
@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from api.access.caller import InCaller
 from api.house import House, InHouse
+from api.jobs.imports import post_batch, preview_file
 from api.parameters import Nothing, PageQuery, Strict, clean
 from api.problems import ProblemError
 from api.queries import books
@@ -25,12 +26,6 @@ from registry.book_changes import BookError
 
 router = APIRouter(prefix="/api/v1/imports", tags=["books"])
 BatchPath = Annotated[int, Path(ge=1, le=2**63 - 1, description="The batch.", examples=[1])]
-
-
-POST: Final[dict[str, Callable[..., int]]] = {
-    "readings": imports.post_readings,
-    "exchanges": import_exchanges.post_exchanges,
-}
 
 
 class ImportQuery(Strict):
@@ -64,14 +59,8 @@ async def preview_import(
         with TemporaryDirectory() as folder:
             file = File(folder) / "upload"
             file.write_bytes(body)
-            if query.kind == "exchanges":
-                seen = import_exchanges.preview_exchanges(house.database, caller, file, now=now, name=query.name)
-            elif query.kind != "readings":
-                seen = import_facts.preview_facts(house.database, caller, query.kind, file, now=now, name=query.name)
-            else:
-                seen = imports.preview_readings(
-                    house.database, caller, file, now=now, name=query.name, district=query.district
-                )
+            facts: dict[str, Any] = {"now": now, "name": query.name, "district": query.district}
+            seen = preview_file(house.database, caller, query.kind, file, **facts)
         return seen.batch
 
     batch = await _decided(lambda: house.workers.run(work))
@@ -130,9 +119,7 @@ async def post_import(
     now = house.clock.now_ms()
 
     def work(connection: Connection) -> int:
-        post = POST.get(imports.batch_row(connection, batch)["kind"], import_facts.post_facts)
-        accepted: dict[str, Any] = body.model_dump()
-        return post(connection, caller, batch, now=now, **accepted)
+        return post_batch(connection, caller, batch, now=now, **body.model_dump())
 
     return await _write(request, house, caller, batch, work)
 

@@ -243,6 +243,7 @@ async def _act(
 
 
 def _to(period: str, point: str | None, fields: Fields, done: str, of: str) -> Response:
-    pairs = filter(None, (worklist_of(fields.get("list", "")).address(), urlencode({"done": done, "of": of})))
+    what = {"done": done, "of": of} | ({"last": "yes"} if point is None else {})
+    pairs = filter(None, (worklist_of(fields.get("list", "")).address(), urlencode(what)))
     path = f"/billing/{period}" + (f"/points/{quote(point, safe='')}" if point is not None else "")
     return RedirectResponse(f"{path}?{'&'.join(pairs)}", 303, headers={"cache-control": "no-store"})

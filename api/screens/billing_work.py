@@ -45,11 +45,12 @@ class Worklist(Strict):
 
 
 class WorklistQuery(Worklist):
-    """The same as a page asks for it. done: what was done with `of` just before."""
+    """The same as a page asks for it. done: what was done with `of` just before; last: and no other one follows."""
 
     cursor: Cursor | None = None
     done: Literal["accept", "reread", "reading", "adjusted", "refreshed"] | None = None
     of: Word | Literal[""] = ""
+    last: Literal["yes"] | None = None
 
 
 def worklist_of(text: str) -> Worklist:

@@ -1,4 +1,7 @@
-"""Take docs/screens anew: `python -m tests.browser.screenshots [FOLDER]`, every page in both languages and themes."""
+"""Take docs/screens anew: `python -m tests.browser.screenshots [FOLDER]`, every page in both languages and themes.
+
+One house serves all of them; the operator takes PAGES, the clerk CLERKS_PAGES.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.browser.house import Browser, browser, house, inject, size
+from tests.browser.billing_house import billing_house
+from tests.browser.house import Browser, browser, inject, size
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screens"
 PAGES = {
@@ -21,6 +25,16 @@ PAGES = {
     "order": "/orders/1",
     "order-new": "/orders/new",
 }
+CLERKS_PAGES = {
+    "billing": "/billing",
+    "billing-period": "/billing/{period}",
+    "billing-total": "/billing/{period}/points/B-2",
+    "billing-close": "/billing/{period}/close?district=west",
+    "billing-deltas": "/billing/deltas",
+    "billing-delta": "/billing/deltas/1",
+    "jobs": "/jobs",
+    "job": "/jobs/2",
+}
 WIDTHS = (1366, 390)
 
 
@@ -29,17 +43,32 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as made,
-        house(Path(made)) as (running, database),
-        browser(running.address) as window,
+        billing_house(Path(made)) as town,
+        browser(town.running.address) as window,
     ):
-        inject(database)
+        inject(town.database)
         window.log_in("operator")
-        for language in ("en", "zh"):
-            for theme in ("light", "dark"):
-                window.prefer(language=language, theme=theme)
-                for width in WIDTHS:
-                    for name, path in PAGES.items():
-                        take(window, path, folder / f"{name}-{language}-{theme}-{width}.png", width)
+        take_all(window, PAGES, folder)
+        window.log_in("billing")
+        make_a_file(window, town.period)
+        take_all(window, {name: path.format(period=town.period) for name, path in CLERKS_PAGES.items()}, folder)
+
+
+def make_a_file(window: Browser, period: str) -> None:
+    """Give the page of background work something to show."""
+    window.open(f"/billing/{period}")
+    window.click("#export")
+    window.one("#on")
+
+
+def take_all(window: Browser, pages: dict[str, str], folder: Path) -> None:
+    """Take pages in both languages, both themes and both widths."""
+    for language in ("en", "zh"):
+        for theme in ("light", "dark"):
+            window.prefer(language=language, theme=theme)
+            for width in WIDTHS:
+                for name, path in pages.items():
+                    take(window, path, folder / f"{name}-{language}-{theme}-{width}.png", width)
 
 
 def take(window: Browser, path: str, file: Path, width: int) -> None:
