@@ -52,7 +52,26 @@ def read_books(
     districts = {row.id: row.district for row in connection.execute(sa.select(gateway.id, gateway.district))}
     for m in places.table.meters:
         wiring[m.meter_id] = {**wiring.get(m.meter_id, {}), "district": m.district}
-    return Books(places, wiring, Topology(meters, districts), with_changes(connection, thresholds))
+    topology = Topology(meters, districts, everyone=None if parts is None else _everyone(connection, districts, t1))
+    return Books(places, wiring, topology, with_changes(connection, thresholds))
+
+
+def _everyone(connection: Connection, known: Mapping[str, str | None], at: int) -> dict[str, str]:
+    """District of every gateway that has a meter at `at` [ms UTC], whichever service watches it."""
+    meter, stay, place = models.Meter, models.Installation, models.UsagePoint
+    statement = (
+        sa.select(meter.gateway_id, place.district)
+        .join(stay, stay.meter_id == meter.id)
+        .join(place, place.id == stay.usage_point_id)
+        .where(meter.gateway_id.is_not(None), sa.or_(stay.removed_at.is_(None), stay.removed_at > at))
+        .distinct()
+    )
+    homes: dict[str, set[str]] = {}
+    for gateway, district in connection.execute(statement):
+        homes.setdefault(str(gateway), set()).add(district or "")
+    return {
+        name: known.get(name) or (next(iter(own)) if len(own) == 1 else "") for name, own in sorted(homes.items())
+    }
 
 
 def _wiring(connection: Connection) -> dict[str, dict[str, str]]:
@@ -62,15 +81,16 @@ def _wiring(connection: Connection) -> dict[str, dict[str, str]]:
 
 
 def gateways_away(connection: Connection, now_ms: int, stale_s: float) -> dict[str, int]:
-    """Return gateways that were there and are away, with the time since when [ms UTC]."""
+    """Return gateways that were there and are away, with their last sign of life [ms UTC].
+
+    A last will was written when its gateway connected, so that its own time says nothing of when it was lost.
+    """
     status = models.GatewayStatus
     away = {}
     for row in connection.execute(sa.select(status.gateway, status.online, status.state_at, status.health_at)):
         last = max(row.state_at or 0, row.health_at or 0)
-        if not row.online and row.state_at:
-            away[row.gateway] = int(row.state_at)
-        elif last and now_ms - last > stale_s * 1000:
-            away[row.gateway] = last
+        if last and ((not row.online and row.state_at) or now_ms - last > stale_s * 1000):
+            away[row.gateway] = int(last)
     return away
 
 

@@ -26,6 +26,7 @@ from anomaly.engine import Engine, EngineShape
 from anomaly.feed import Feed, Spans, pending
 from anomaly.files import Readings, joined
 from anomaly.findings import Finding
+from anomaly.neighbours import Neighbours
 from anomaly.run import TIMER_S, next_timer
 from anomaly.settings import AnomalySettings
 from anomaly.thresholds import Thresholds, load_thresholds
@@ -39,15 +40,10 @@ from registry.database import Database
 from registry.findings_settings import AlarmSettings
 from registry.findings_words import Change, FindingFacts
 
-FIRST_LOOK_S: Final = 30 * 3600
-"""[s] how far back the very first start judges, so that what goes on already is found at once."""
 MARGIN_S: Final = 900
 """[s] rows that arrived so shortly before `judged_at` are taken as new at a start."""
-LONGEST_CATCH_UP_S: Final = 14 * DAY_S
 LOG_MARGIN_MS: Final = 60_000
 """[ms] two ingest workers may commit lines of the log out of order for so long."""
-CITY: Final = 20_000
-"""Meters from which consumption is kept in 32-bit floats: half the memory."""
 FLOOD_KINDS: Final = ("info_outage",)
 
 
@@ -95,6 +91,8 @@ class City:
         self._unsaved: dict[str, tuple[Finding, int]] = {}
         self._parents: dict[str, str] = {}
         self._judgement: flood.Judgement | None = None
+        self._limits = flood.Limits.of(settings.flood)
+        self._neighbours = Neighbours(self._parts)
         self._flood_at = self._renew_at = self._load_s = 0.0
 
     # --- start -----------------------------------------------------------------------------------------------------
@@ -124,8 +122,8 @@ class City:
     def _load(self, judged_s: int, log: int) -> None:
         now_s = self._clock.now_ms() // 1000
         if not judged_s:
-            judged_s = next_timer(now_s - FIRST_LOOK_S) - TIMER_S
-        judged_s = max(judged_s, next_timer(now_s - LONGEST_CATCH_UP_S) - TIMER_S)
+            judged_s = next_timer(now_s - int(self.settings.first_look_h * 3600)) - TIMER_S
+        judged_s = max(judged_s, next_timer(now_s - int(self.settings.catch_up_days * DAY_S)) - TIMER_S)
         since_s = now_s - self.settings.history_days * DAY_S
         with self._database.read() as connection:
             books = self._read_books(connection, now_s)
@@ -139,7 +137,7 @@ class City:
         fresh = self._absorb(engine, feed, feed.spans(late), since_s, now_s, judged_s)
         known = [finding for body in bodies.values() if (finding := memory.finding_from(engine, books.places, body))]
         engine.resumed(sorted(known, key=lambda f: (f.detected_s, f.row, f.kind)), judged_s)
-        saved = memory.Saved()
+        saved = memory.Saved(int(books.thresholds.number("engine.repeat_days") * DAY_S))
         saved.known(known)
         mine = [item for item in outages if self._ours(books, item)]
         self._now = Loaded(
@@ -157,7 +155,7 @@ class City:
         meters = len(books.places.table)
         shape = EngineShape(
             feature_days=self.settings.history_days * 4 // 3 + 8,
-            dtype=np.float64 if meters < CITY else np.float32,
+            dtype=np.float64 if meters < self.settings.compact_from else np.float32,
             lead_days=1,
         )
         return Engine(books.places.table, books.thresholds, start_s=since_s, shape=shape, quick=self.settings.quick)
@@ -231,15 +229,18 @@ class City:
     def _survey(self, here: Loaded, now_ms: int) -> None:
         with self._database.read() as connection:
             away = gateways_away(connection, now_ms, self.settings.gateway_stale_s)
-        losses = np.zeros(len(here.books.topology.meters), bool)
+            others = self._neighbours.read(connection, here.books.topology)
+        losses = here.engine.silence.coming()
         losses[[finding.row for finding in here.engine.book.open_of("comms_loss")]] = True
         self._judgement = flood.judge(
             here.books.topology,
             here.flood,
-            newest_at=here.feed.newest_at,
+            newest_at=np.where(here.engine.silence.until_s > now_ms // 1000, here.feed.newest_at, 0),  # still there
             down_at={name: at for name, at in away.items() if name in here.books.topology.district_of},
             now_ms=now_ms,
             losses=losses,
+            limits=self._limits,
+            others=others,
         )
         self._flood_at = self._clock.monotonic() + self.settings.flood_s
         for finding in here.engine.book.open_of("comms_loss"):
@@ -299,6 +300,8 @@ class City:
             changes += maintenance.expire(connection, now_ms)
             watch.save_memory(connection, bodies)
             watch.forget_memory(connection, stale)
+            if self._judgement is not None:
+                watch.tell_silent(connection, self._neighbours.news(self._judgement.memory))
         here.saved.saved({key: finding for key, finding in news.items() if key not in waiting})
         if self._judgement is not None:
             here.flood, self._judgement = self._judgement.memory, replace(self._judgement, cleared=[])

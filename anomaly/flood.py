@@ -7,7 +7,9 @@
 A communication loss with `held[row]` is not recorded yet: its gateway looks bad, and a moment later there may be a
 parent. A gateway or bus becomes a parent when it has looked bad for `settle_ms`; a district at once when enough of
 its gateways fell silent together. It stays one until the meters that it explains are read again; `grace_ms` after it
-came back it lets go of those that are still silent, and they become alarms of their own. Pure: no clock, no database.
+came back it lets go of those that are still silent, and they become alarms of their own. A district whose gateways
+several services watch is judged by one of them (`Topology.judged`), by what the others say of theirs (`Others`).
+Pure: no clock, no database.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.settings import FloodSettings
 from anomaly.topology import Ints, Place, Topology
 from registry.findings_words import OUTAGE, FindingFacts
 
@@ -48,6 +51,21 @@ class Limits:
     grace_ms: int = 2 * 3_600_000
     longest_ms: int = 24 * 3_600_000
 
+    @classmethod
+    def of(cls, settings: FloodSettings) -> Limits:
+        """As the settings say."""
+        return cls(
+            settings.quiet_intervals,
+            settings.quiet_share,
+            settings.fewest_meters,
+            settings.gateways_share,
+            settings.fewest_gateways,
+            *(
+                round(seconds * 1000)
+                for seconds in (settings.together_s, settings.settle_s, settings.grace_s, settings.longest_s)
+            ),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
@@ -55,7 +73,7 @@ class Watch:
 
     started_at: the last moment at which it was well. since: when it was first seen to be bad. back_at: when it was
     first seen to be well again. key: of its own alarm, "" when it has none. silent, members: meters. changed_at: when
-    one of these two changed last.
+    one of these two changed last. ours: False for a district that another service judges.
     """
 
     started_at: int
@@ -65,6 +83,7 @@ class Watch:
     silent: int = 0
     members: int = 0
     changed_at: int = 0
+    ours: bool = True
 
     def counted(self, silent: int, members: int, now_ms: int) -> Watch:
         """The same with new counts."""
@@ -80,6 +99,15 @@ class Memory:
     watches: Mapping[Place, Watch] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What the services of other parts say. silent: gateways of theirs that look bad. districts: alarms of districts
+    that they judge."""
+
+    silent: Mapping[str, Watch] = field(default_factory=dict)
+    districts: Mapping[str, Watch] = field(default_factory=dict)
+
+
 def resume(topology: Topology, open_facts: Iterable[FindingFacts], now_ms: int) -> Memory:
     """Return the memory of a service that starts, from the parents that the registry holds open."""
     watches: dict[Place, Watch] = {}
@@ -87,7 +115,8 @@ def resume(topology: Topology, open_facts: Iterable[FindingFacts], now_ms: int) 
         if item.kind != KIND or not item.key.startswith("outage:"):
             continue
         scope, _, target = item.key.removeprefix("outage:").rpartition(":")[0].partition(":")
-        watches[scope, target] = Watch(item.started_at, now_ms, key=item.key)
+        ours = scope != "district" or target in topology.judged
+        watches[scope, target] = Watch(item.started_at, now_ms, key=item.key, ours=ours)
         for gateway, district in topology.district_of.items():
             if (scope, target) == ("district", district):
                 watches.setdefault(("gateway", gateway), Watch(item.started_at, now_ms))
@@ -114,7 +143,7 @@ class Judgement:
     def facts(self, now_ms: int) -> list[FindingFacts]:
         """What to record of the parents themselves."""
         districts = {place[1]: watch.key for place, watch in self.parents if place[0] == "district"}
-        still = [_facts(self.topology, place, watch, districts, None) for place, watch in self.parents]
+        still = [_facts(self.topology, place, watch, districts, None) for place, watch in self.parents if watch.ours]
         return still + [_facts(self.topology, place, watch, {}, now_ms) for place, watch in self.cleared]
 
 
@@ -156,12 +185,15 @@ def judge(
     now_ms: int,
     losses: Flags | None = None,
     limits: Limits = Limits(),
+    others: Others = Others(),
 ) -> Judgement:
     """Say which places are out as a whole, and which meters that explains.
 
     newest_at: [ms UTC] newest reading per meter, 0 when it was never read. down_at: gateways that were there and are
-    known to be away (last will, health too old), with the time since when [ms UTC]. losses: meters with an open
-    communication loss; rules let go of one some hours after its meter is read again, and so long its parent stays.
+    known to be away (last will, health too old), with their own last sign of life [ms UTC]. losses: meters with a
+    communication loss that is open, or that the rules, some hours behind, are about to find; so long as they have not
+    let go of it again, its parent stays.
+    others: what services of other parts say.
     """
     survey = _Survey(topology, memory, newest_at, now_ms, limits, losses)
     gateways = survey.look("gateway", topology.gateways, topology.gateway, down_at)
@@ -171,7 +203,7 @@ def judge(
     for place, old in memory.watches.items():  # what a bus said before its gateway fell silent still counts
         if place[0] == "bus" and old.key and ("gateway", place[1].partition("/")[0]) in gateways:
             buses[place] = old
-    districts = survey.districts(gateways)
+    districts = survey.districts(gateways, others)
     for place, watch in (*gateways.items(), *buses.items()):
         covered = ("district", topology.where(place)[2]) in districts
         settled = watch.back_at is None and now_ms - watch.since >= limits.settle_ms
@@ -211,9 +243,10 @@ class _Survey:
         size = len(names)
         members = _count(group, self.known, size)
         quiet = _count(group, self.quiet, size)
-        heard = np.zeros(size, np.int64)
+        heard, newest = np.zeros(size, np.int64), np.zeros(size, np.int64)
         inside = self.quiet & (group >= 0)
         np.maximum.at(heard, group[inside], self.newest_at[inside])
+        np.maximum.at(newest, group[group >= 0], self.newest_at[group >= 0])
         enough = (members >= self.limits.fewest_meters) & (quiet >= self.limits.quiet_share * members) & (quiet > 0)
         rows = _rows(group, size) if size else []
         found: dict[Place, Watch] = {}
@@ -221,7 +254,8 @@ class _Survey:
             place = (scope, name)
             old = self.before.get(place)
             if name in down_at or enough[number]:
-                started = min(down_at.get(name, self.now_ms), int(heard[number]) if enough[number] else self.now_ms)
+                alive = max(down_at[name], int(newest[number])) if name in down_at else self.now_ms
+                started = min(alive, int(heard[number]) if enough[number] else self.now_ms)
                 now = Watch(started, self.now_ms) if old is None else replace(old, back_at=None)
                 found[place] = now.counted(int(quiet[number]), int(members[number]), self.now_ms)
             elif old is not None and (coming := self._coming_back(place, old, rows[number])) is not None:
@@ -241,24 +275,36 @@ class _Survey:
             return None
         return replace(old, back_at=back).counted(int(np.count_nonzero(waiting)), old.members, self.now_ms)
 
-    def districts(self, gateways: Mapping[Place, Watch]) -> dict[Place, Watch]:
+    def districts(self, gateways: Mapping[Place, Watch], others: Others) -> dict[Place, Watch]:
         """Return the districts that are out as a whole, or still coming back."""
         found: dict[Place, Watch] = {}
         for district in self.topology.districts:
-            names = self.topology.gateways_of[district]
-            inside = [gateways["gateway", name] for name in names if ("gateway", name) in gateways]
-            bad = [watch for watch in inside if watch.back_at is None]
-            place, old = ("district", district), self.before.get(("district", district))
-            if old is None and not self._together(bad, len(names)):
+            if district not in self.topology.judged:
+                if (told := others.districts.get(district)) is not None:
+                    found["district", district] = replace(told, ours=False)
                 continue
-            share = self.limits.gateways_share / 2
-            still = len(bad) >= self.limits.fewest_gateways and len(bad) >= share * len(names)
-            if old is not None and not still and not any(watch.back_at is not None for watch in inside):
-                continue
-            started = old.started_at if old else min(watch.started_at for watch in bad)
-            watch = old or Watch(started, self.now_ms, key=_key(place, Watch(started, self.now_ms)))
-            found[place] = watch.counted(sum(w.silent for w in inside), sum(w.members for w in inside), self.now_ms)
+            mine, theirs = self.topology.gateways_of[district], self.topology.others_of[district]
+            inside = [gateways["gateway", name] for name in mine if ("gateway", name) in gateways]
+            inside += [others.silent[name] for name in theirs if name in others.silent]
+            watch = self._district(district, inside, len(mine) + len(theirs))
+            if watch is not None:
+                found["district", district] = watch
         return found
+
+    def _district(self, district: str, inside: Sequence[Watch], gateways: int) -> Watch | None:
+        """inside: its gateways that look bad or are coming back. gateways: how many it has."""
+        bad = [watch for watch in inside if watch.back_at is None]
+        place, old = ("district", district), self.before.get(("district", district))
+        if old is None and not self._together(bad, gateways):
+            return None
+        share = self.limits.gateways_share / 2
+        still = len(bad) >= self.limits.fewest_gateways and len(bad) >= share * gateways
+        if old is not None and not still and not any(watch.back_at is not None for watch in inside):
+            return None
+        started = old.started_at if old else min(watch.started_at for watch in bad)
+        watch = old or Watch(started, self.now_ms, key=_key(place, Watch(started, self.now_ms)))
+        watch = replace(watch, ours=True)
+        return watch.counted(sum(w.silent for w in inside), sum(w.members for w in inside), self.now_ms)
 
     def _together(self, bad: Sequence[Watch], gateways: int) -> bool:
         """True when enough gateways fell silent at about the same time."""
@@ -288,7 +334,7 @@ class _Survey:
                 fits = (group >= 0) & self.known & (self.newest_at >= started[group] - self.slack)
                 explained = np.where(fits & (chosen[group] >= 0), chosen[group], explained)
                 held |= fits & (chosen[group] < 0)
-        over = [(place, old) for place, old in self.before.items() if old.key and place not in number]
+        over = [(place, old) for place, old in self.before.items() if old.key and old.ours and place not in number]
         return Judgement(self.topology, parents, over, explained, held & (explained < 0), Memory(self.watches))
 
 

@@ -16,8 +16,8 @@ from anomaly.findings import RULES, Finding
 from anomaly.stored import Places
 from registry.findings_words import KEY_LENGTH, FindingFacts
 
-FORGET_S: Final = 9 * DAY_S
-"""[s] after its end a finding is remembered: longer than the time within which a repeat is the same finding."""
+MARGIN_S: Final = 2 * DAY_S
+"""[s] for which a finding is remembered beyond the time within which a repeat is the same finding."""
 LATE_DATA: Final = "late readings disproved it"
 
 
@@ -95,9 +95,10 @@ def finding_from(engine: Engine, places: Places, body: Mapping[str, Any]) -> Fin
 
 
 class Saved:
-    """Which findings are remembered in the registry, and as what."""
+    """Which findings are remembered in the registry, and as what. repeat_s: [s] a repeat is the same finding."""
 
-    def __init__(self) -> None:
+    def __init__(self, repeat_s: int = 7 * DAY_S) -> None:
+        self._forget_s = repeat_s + MARGIN_S
         self._last: dict[str, tuple[Any, ...]] = {}
         self._ended: dict[str, int] = {}
 
@@ -120,7 +121,7 @@ class Saved:
 
     def stale(self, now_s: int) -> list[str]:
         """Return keys of findings that ended so long ago that nothing can come back to them, and forget them."""
-        gone = [key for key, ended in self._ended.items() if ended < now_s - FORGET_S]
+        gone = [key for key, ended in self._ended.items() if ended < now_s - self._forget_s]
         for key in gone:
             del self._ended[key], self._last[key]
         return gone

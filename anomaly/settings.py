@@ -11,6 +11,62 @@ from metering.messages import PARTS
 from metering.settings import SettingsModel
 
 
+class FloodSettings(SettingsModel):
+    """When a gateway, bus or district counts as silent as a whole, so that it is one alarm."""
+
+    quiet_intervals: float = Field(
+        2.5, description="Reading intervals without a reading after which a meter is quiet, 1 to 100.", ge=1, le=100
+    )
+    quiet_share: float = Field(
+        0.8,
+        description="Share of the meters of a gateway or bus, above 0 to 1, that must be quiet for it to look bad.",
+        gt=0,
+        le=1,
+    )
+    fewest_meters: int = Field(
+        3,
+        description="Meters that a gateway or bus must have to be judged by their silence, 1 to 100000.",
+        ge=1,
+        le=100_000,
+    )
+    gateways_share: float = Field(
+        0.6,
+        description="Share of a district's gateways, above 0 to 1, that fall silent together when it is one alarm.",
+        gt=0,
+        le=1,
+    )
+    fewest_gateways: int = Field(
+        3,
+        description="Gateways that must fall silent together for one alarm of their district, 2 to 10000.",
+        ge=2,
+        le=10_000,
+    )
+    together_s: float = Field(
+        900.0, description="Seconds within which gateways fall silent together, 1 to 86400.", ge=1, le=86_400
+    )
+    settle_s: float = Field(
+        90.0,
+        description="Seconds for which a gateway or bus must look bad before it is an alarm, 0 to 3600; so long the "
+        "communication losses of its meters wait.",
+        ge=0,
+        le=3600,
+    )
+    grace_s: float = Field(
+        7200.0,
+        description="Seconds after its return at which a place lets go of meters that are still silent, so that each "
+        "is an alarm of its own, 0 to 604800.",
+        ge=0,
+        le=604_800,
+    )
+    longest_s: float = Field(
+        86_400.0,
+        description="Seconds that a place which is back stays an alarm while the rules still hold losses of meters "
+        "that are read again, 0 to 2592000.",
+        ge=0,
+        le=2_592_000,
+    )
+
+
 class AnomalySettings(SettingsModel):
     """How the rules follow what is stored."""
 
@@ -40,6 +96,26 @@ class AnomalySettings(SettingsModel):
         "(index long at rest) needs as many days as its threshold.",
         ge=50,
         le=240,
+    )
+    first_look_h: float = Field(
+        30.0,
+        description="Hours before the very first start that are judged, 1 to 336: what goes on already is found.",
+        ge=1,
+        le=336,
+    )
+    catch_up_days: float = Field(
+        14.0,
+        description="Days without the service, 1 to 45, that are judged hour by hour at its next start; what lies "
+        "before them is history.",
+        ge=1,
+        le=45,
+    )
+    compact_from: int = Field(
+        20_000,
+        description="Number of meters from which consumption is kept in 32-bit floats, which halves the memory, 0 to "
+        "100000000.",
+        ge=0,
+        le=100_000_000,
     )
     look_s: float = Field(
         0.2, description="Seconds between two looks at what ingest has stored, 0.05 to 3600.", ge=0.05, le=3600
@@ -91,3 +167,4 @@ class AnomalySettings(SettingsModel):
         max_length=500,
     )
     heartbeat_s: float = Field(60.0, description="Seconds between two such calls, 1 to 3600.", ge=1, le=3600)
+    flood: FloodSettings = FloodSettings()

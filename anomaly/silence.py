@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,26 @@ from anomaly.rules import comms_loss
 from anomaly.shard import Shard
 from anomaly.thresholds import Thresholds
 
+AHEAD_S: Final = 2 * DAY_S
+"""[s] readings lie at most so far ahead of what is judged: the tolerance for late data, and some."""
+
+
+def _limit(shard: Shard) -> NDArray[Any]:
+    """[h] silence that is a loss, per meter of the shard."""
+    name = "comms_loss.min_hours" + ("_daily" if shard.slot_s >= DAY_S else "")
+    return np.asarray(shard.values(name, shard.date_of(max(shard.day, 0))))
+
 
 class Silence:
-    """Watches that every meter is heard; one that was never read, or whose observation ended, is not missed."""
+    """Watches that every meter is heard; one that was never read, or whose observation ended, is not missed.
+
+    until_s: [s since 1970] end of observation, per meter.
+    """
 
     def __init__(self, register: Register, thresholds: Thresholds) -> None:
         self.register, self.thresholds = register, thresholds
         self.meters, self.shards, self.book = register.meters, register.shards, register.book
-        self._until = np.array([meter.until_s or 2**62 for meter in self.meters.meters], np.int64)
+        self.until_s = np.array([meter.until_s or 2**62 for meter in self.meters.meters], np.int64)
 
     def judge(self, now_s: int) -> None:
         """Communication loss, and parents that are quiet as a whole."""
@@ -31,18 +43,29 @@ class Silence:
         for shard in self.shards:
             front = shard.grid.frontier
             silent[shard.rows] = (front - shard.grid.seen) * shard.slot_s / 3600.0
-            watched[shard.rows] = (shard.grid.seen >= 0) & (shard.grid.time_of(front) < self._until[shard.rows])
+            watched[shard.rows] = (shard.grid.seen >= 0) & (shard.grid.time_of(front) < self.until_s[shard.rows])
         silent = np.where(watched, silent, 0.0)
         down = self._outages(silent, watched, now_s)
         for shard in self.shards:
-            name = "comms_loss.min_hours" + ("_daily" if shard.slot_s >= DAY_S else "")
-            limit = shard.values(name, shard.date_of(max(shard.day, 0)))
-            verdict = comms_loss.comms_loss(silent[shard.rows], min_hours=limit)
+            verdict = comms_loss.comms_loss(silent[shard.rows], min_hours=_limit(shard))
             verdict.on &= ~down[shard.rows]
             at = int(shard.grid.time_of(shard.grid.frontier))
             self.register.apply(
                 shard, "comms_loss", np.arange(shard.rows.size), verdict, at, now_s, slots=shard.grid.seen
             )
+
+    def coming(self) -> NDArray[np.bool_]:
+        """True for meters that are read again after a silence in which a timer still to come finds a loss."""
+        found = np.zeros(len(self.meters), bool)
+        for shard in self.shards:
+            grid = shard.grid
+            first = grid.frontier + 1 - grid.first
+            heard = grid.raw[first : first + AHEAD_S // shard.slot_s + 1] != MISSING
+            if heard.any():
+                silent = (grid.frontier + np.argmax(heard, axis=0) - grid.seen) * shard.slot_s / 3600.0
+                again = heard.any(axis=0) & (grid.seen >= 0)
+                found[shard.rows] = again & comms_loss.comms_loss(silent, min_hours=_limit(shard)).on
+        return found
 
     def _outages(self, silent: NDArray[Any], watched: NDArray[np.bool_], now_s: int) -> NDArray[np.bool_]:
         """True for meters of a district that is quiet as a whole; the district gets the finding."""

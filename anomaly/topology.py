@@ -27,8 +27,19 @@ class Wired:
 class Topology:
     """Meters by row, with the numbers of their gateway, bus and district (-1: none)."""
 
-    def __init__(self, meters: Sequence[Wired], gateway_districts: Mapping[str, str] | None = None) -> None:
-        """gateway_districts: as the books say; a gateway that they leave open has the district of all its meters."""
+    def __init__(
+        self,
+        meters: Sequence[Wired],
+        gateway_districts: Mapping[str, str] | None = None,
+        *,
+        everyone: Mapping[str, str] | None = None,
+    ) -> None:
+        """gateway_districts: as the books say; a gateway that they leave open has the district of all its meters.
+
+        everyone: gateway -> district of all gateways that have meters, those of other services too. `judged` are the
+        districts whose first gateway by name is one of ours: so each is judged by one service. `others_of` are the
+        gateways of a district that another service watches.
+        """
         self.meters = list(meters)
         self.interval_ms = np.array([m.interval_ms for m in meters], np.int64)
         self.gateways, self.gateway = _numbered(m.gateway for m in meters)
@@ -46,6 +57,13 @@ class Topology:
         for name, district in self.district_of.items():
             if district:
                 self.gateways_of[district].append(name)
+        self.others_of: dict[str, list[str]] = {name: [] for name in self.districts}
+        for name, district in (everyone or {}).items():
+            if district in self.others_of and name not in self.district_of:
+                self.others_of[district].append(name)
+        self.judged = {
+            name for name, own in self.gateways_of.items() if min(own) <= min(self.others_of[name], default=min(own))
+        }
 
     def where(self, place: Place) -> tuple[str, str, str]:
         """Return gateway, bus and district of a place."""

@@ -20,12 +20,15 @@ from sqlalchemy.engine import Connection
 from metering.errors import RegistryError
 from metering.reading import Reading
 from registry.ledger import upsert
+from registry.models import State
 from registry.models_watch import Touched, WatchFinding, WatchPart
 
 LIVE_MS: Final = 600_000
 """Readings younger than this share one line of the log; older ones get a line of their own, with their own range."""
 KEEP_MS: Final = 4_200_000
 """How long the log is kept by the clock of ingest's host."""
+SILENT_KEY: Final = "silent_gateways."
+"""Prefix of the registry's small fact that names the silent gateways of a part; the part's number follows."""
 TRUST_MS: Final = 3_600_000
 """A follower that did not look for longer by its own clock reads everything anew, as at each of its starts."""
 
@@ -166,6 +169,28 @@ def release(connection: Connection, holder: str, tokens: Mapping[int, int]) -> N
     for part, token in sorted(tokens.items()):
         mine = (_PART.c.part == part) & (_PART.c.holder == holder) & (_PART.c.token == token)
         connection.execute(sa.update(_PART).where(mine).values(expires_at=0))
+
+
+# --- silent gateways, told to the services of other parts ----------------------------------------------------------
+
+
+def tell_silent(connection: Connection, words: Mapping[int, str]) -> None:
+    """Say of parts of ours which of their gateways are silent, as the service wants it to be read: part -> words."""
+    upsert(
+        connection,
+        State,
+        [{"key": f"{SILENT_KEY}{part}", "value": text} for part, text in words.items()],
+        ("key",),
+        replace=True,
+    )
+
+
+def silent_told(connection: Connection) -> dict[int, str]:
+    """Return what is told of all parts, by part; parts of which nothing was ever told are missing."""
+    found = connection.execute(
+        sa.select(State.key, State.value).where(State.key.startswith(SILENT_KEY, autoescape=True))
+    )
+    return {int(row.key.removeprefix(SILENT_KEY)): row.value for row in found}
 
 
 # --- what the rules remember --------------------------------------------------------------------------------------
