@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -21,6 +22,7 @@ from metering.clock import SystemClock
 from metering.errors import SettingsError
 from registry import import_exchanges, import_facts, imports, readings_list, tabular
 from registry.database import Database
+from registry.imports import Preview
 from registry.roles import console
 
 __all__ = ["export_app", "import_app"]
@@ -42,6 +44,63 @@ LeaveOption = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of file: how it is looked at and posted, and what is said when it was. help: of its command."""
+
+    look: Callable[..., Preview]
+    post: Callable[..., int]
+    said: str
+    help: str = ""
+
+
+_BACK: Final = "; to take them back: metergate import reverse {batch}"
+_READINGS: Final = _Kind(
+    imports.preview_readings,
+    imports.post_readings,
+    "{count} readings are safe in the registry and on their way to the store",
+)
+_FACTS: Final = "{count} rows" + _BACK
+_KINDS: Final = {
+    "exchanges": _Kind(
+        import_exchanges.preview_exchanges,
+        import_exchanges.post_exchanges,
+        "{count} exchanges" + _BACK,
+        """Try out a list of meter exchanges; with --post record them all, as one batch that can be reversed.
+
+        Example: metergate import exchanges exchanges.xlsx --post
+        """,
+    ),
+    "purchases": _Kind(
+        partial(import_facts.preview_facts, kind="purchases"),
+        import_facts.post_facts,
+        _FACTS,
+        """Volumes bought for prepaid meters: usage_point or account_number, at, volume in m³, reference.
+
+        Example: metergate import purchases march.csv --errors bad.csv --post
+        """,
+    ),
+    "scada": _Kind(
+        partial(import_facts.preview_facts, kind="scada"),
+        import_facts.post_facts,
+        _FACTS,
+        """Totals of a SCADA system: usage_point or account_number, from, to (or interval hour, day), volume.
+
+        Example: metergate import scada march.csv --post
+        """,
+    ),
+    "parents": _Kind(
+        partial(import_facts.preview_facts, kind="parents"),
+        import_facts.post_facts,
+        _FACTS,
+        """Which usage point's meter supplies which ones: parent, child, from, parent_class, child_class.
+
+        Example: metergate import parents risers.csv --post
+        """,
+    ),
+}
+
+
 @import_app.command("readings")
 def import_readings(
     file: FileArgument,
@@ -59,122 +118,55 @@ def import_readings(
 
     Example: metergate import readings march.csv --errors bad.csv --send-back M-0017 --post
     """
+    with errors_as_words():
+        facts = {"district": district, "limits": load_settings(config).billing.limits_of()}
+    knowingly = {"accept_doubtful": accept_doubtful, "leave_bad": leave_bad}
+    _import(_READINGS, file, config, errors, knowingly if post else None, send_back=send_back or [], **facts)
+
+
+def _command(kind: _Kind) -> Callable[..., None]:
+    def command(
+        file: FileArgument,
+        config: ConfigOption = None,
+        errors: ErrorsOption = None,
+        post: PostOption = False,
+        accept_doubtful: AcceptOption = False,
+        leave_bad: LeaveOption = False,
+    ) -> None:
+        knowingly = {"accept_doubtful": accept_doubtful, "leave_bad": leave_bad}
+        _import(kind, file, config, errors, knowingly if post else None)
+
+    command.__doc__ = kind.help
+    return command
+
+
+for _name, _kind in _KINDS.items():
+    import_app.command(_name)(_command(_kind))
+
+
+def _import(
+    kind: _Kind,
+    file: Path,
+    config: Path | None,
+    errors: Path | None,
+    knowingly: Mapping[str, bool] | None,
+    *,
+    send_back: Sequence[str] = (),
+    **facts: Any,
+) -> None:
+    """Look at a file, show what is in it, and post it. knowingly: what the person accepts; None posts nothing."""
     with _opened(config) as database:
         now, actor = SystemClock().now_ms(), console(operator())
-        limits = load_settings(config).billing.limits_of()
         with _as_settings_error(file):
-            preview = imports.preview_readings(database, actor, file, now=now, district=district, limits=limits)
+            preview = kind.look(database, actor, file=file, now=now, **facts)
         if send_back:
             with database.begin() as connection:
                 imports.send_back(connection, actor, preview.batch, send_back, now=now)
         _show(database, preview.batch, errors)
-        if post:
+        if knowingly is not None:
             with database.begin() as connection:
-                count = imports.post_readings(
-                    connection, actor, preview.batch, now=now, accept_doubtful=accept_doubtful, leave_bad=leave_bad
-                )
-            say(f"posted: {count} readings are safe in the registry and on their way to the store")
-        elif preview.counts.get("bad"):
-            raise typer.Exit(EXIT_FAILED)
-
-
-@import_app.command("exchanges")
-def import_meter_exchanges(
-    file: FileArgument,
-    config: ConfigOption = None,
-    errors: ErrorsOption = None,
-    post: PostOption = False,
-    accept_doubtful: AcceptOption = False,
-    leave_bad: LeaveOption = False,
-) -> None:
-    """Try out a list of meter exchanges; with --post record them all, as one batch that can be reversed.
-
-    Example: metergate import exchanges exchanges.xlsx --post
-    """
-    with _opened(config) as database:
-        now, actor = SystemClock().now_ms(), console(operator())
-        with _as_settings_error(file):
-            preview = import_exchanges.preview_exchanges(database, actor, file, now=now)
-        _show(database, preview.batch, errors)
-        if post:
-            with database.begin() as connection:
-                count = import_exchanges.post_exchanges(
-                    connection, actor, preview.batch, now=now, accept_doubtful=accept_doubtful, leave_bad=leave_bad
-                )
-            say(f"posted: {count} exchanges; to take them back: metergate import reverse {preview.batch}")
-        elif preview.counts.get("bad"):
-            raise typer.Exit(EXIT_FAILED)
-
-
-@import_app.command("purchases")
-def import_purchases(
-    file: FileArgument,
-    config: ConfigOption = None,
-    errors: ErrorsOption = None,
-    post: PostOption = False,
-    accept_doubtful: AcceptOption = False,
-    leave_bad: LeaveOption = False,
-) -> None:
-    """Volumes bought for prepaid meters: usage_point or account_number, at, volume [m³], reference.
-
-    Example: metergate import purchases march.csv --errors bad.csv --post
-    """
-    _import_facts("purchases", file, config, errors, post, accept_doubtful=accept_doubtful, leave_bad=leave_bad)
-
-
-@import_app.command("scada")
-def import_scada(
-    file: FileArgument,
-    config: ConfigOption = None,
-    errors: ErrorsOption = None,
-    post: PostOption = False,
-    accept_doubtful: AcceptOption = False,
-    leave_bad: LeaveOption = False,
-) -> None:
-    """Totals of a SCADA system: usage_point or account_number, from, to (or interval hour, day), volume.
-
-    Example: metergate import scada march.csv --post
-    """
-    _import_facts("scada", file, config, errors, post, accept_doubtful=accept_doubtful, leave_bad=leave_bad)
-
-
-@import_app.command("parents")
-def import_parents(
-    file: FileArgument,
-    config: ConfigOption = None,
-    errors: ErrorsOption = None,
-    post: PostOption = False,
-    accept_doubtful: AcceptOption = False,
-    leave_bad: LeaveOption = False,
-) -> None:
-    """Which usage point's meter supplies which ones: parent, child, from, parent_class, child_class.
-
-    Example: metergate import parents risers.csv --post
-    """
-    _import_facts("parents", file, config, errors, post, accept_doubtful=accept_doubtful, leave_bad=leave_bad)
-
-
-def _import_facts(
-    kind: import_facts.FactKind,
-    file: Path,
-    config: Path | None,
-    errors: Path | None,
-    post: bool,
-    *,
-    accept_doubtful: bool,
-    leave_bad: bool,
-) -> None:
-    with _opened(config) as database:
-        now, actor = SystemClock().now_ms(), console(operator())
-        with _as_settings_error(file):
-            preview = import_facts.preview_facts(database, actor, kind, file, now=now)
-        _show(database, preview.batch, errors)
-        if post:
-            with database.begin() as connection:
-                count = import_facts.post_facts(
-                    connection, actor, preview.batch, now=now, accept_doubtful=accept_doubtful, leave_bad=leave_bad
-                )
-            say(f"posted: {count} rows; to take them back: metergate import reverse {preview.batch}")
+                count = kind.post(connection, actor, preview.batch, now=now, **knowingly)
+            say("posted: " + kind.said.format(count=count, batch=preview.batch))
         elif preview.counts.get("bad"):
             raise typer.Exit(EXIT_FAILED)
 
