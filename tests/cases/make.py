@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -159,7 +159,9 @@ async def _until_idle(poller: Poller, clock: JumpClock) -> None:
 
 def main(target: Path) -> None:
     """Write all cases below a folder."""
-    kept = {case.name: (plan_text(case), partial(record, case)) for case in CASES}
+    kept: dict[str, tuple[str, Callable[[Path], Live]]] = {
+        case.name: (plan_text(case), partial(record, case)) for case in CASES
+    }
     kept[make_mqtt.NAME] = (make_mqtt.PLAN, make_mqtt.record)
     for name, (plan, make) in kept.items():
         folder = target / name
