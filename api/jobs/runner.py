@@ -107,6 +107,11 @@ class JobRunner:
         for number in expired:
             with contextlib.suppress(OSError):
                 self.file_of(number).unlink()
+        kept_since = self._clock.now_ms() / 1000 - self.settings.keep_h * 3600
+        for upload in self.settings.folder.glob("upload-*"):  # of jobs that were ended before they began
+            with contextlib.suppress(OSError):
+                if upload.stat().st_mtime < kept_since:
+                    upload.unlink()
 
     def file_of(self, number: int) -> Path:
         """Return where the result of a job lies."""

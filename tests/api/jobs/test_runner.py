@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from api.jobs import book
+from api.jobs.imports import keep_upload
 from api.jobs.runner import JobRunner, result_file
 from api.jobs.settings import JobSettings
 from api.jobs.words import Materials
@@ -205,6 +206,7 @@ def test_a_job_is_ended_when_it_takes_too_long(tmp_path: Path) -> None:
 def test_results_expire_and_their_files_go(tmp_path: Path) -> None:
     room = Room(tmp_path, keep_h=1e-7)
     number = room.submit("count", lines=1)
+    upload = room.settings.folder / keep_upload(room.settings, b"of a job that never began")
 
     async def scenario() -> None:
         await room.until(over, number)
@@ -216,6 +218,7 @@ def test_results_expire_and_their_files_go(tmp_path: Path) -> None:
     assert result_file(room.settings, number).exists()
     room.work(swept)
     assert not result_file(room.settings, number).exists()
+    assert not upload.exists()
     room.database.close()
 
 
