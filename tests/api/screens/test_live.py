@@ -223,3 +223,46 @@ def test_a_registry_that_is_away_is_told_as_stale_and_over_when_it_is_back(world
 
 def test_only_those_who_ask_for_a_stream_get_one(world: World) -> None:
     assert world.get("/events").status_code == 406
+
+
+def test_a_page_of_one_meter_is_told_of_that_meter_alone(world: World) -> None:
+    async def scenario() -> None:
+        with hub_of(world) as (hub, _, clock):
+            one = hub.join(EVERYWHERE, meter="G-0001", seen_at=T0)
+            other = hub.join(EVERYWHERE, meter="W-0001", seen_at=_read_at(world, "W-0001"))
+            assert one is not None
+            assert other is not None
+            await until(clock, lambda: told(one, "meter"))  # its page shows an older reading than there is
+            row = replace(_latest(world, "G-0001"), read_at=T0 + 86_400_000)
+            with world.database.begin() as connection:
+                ledger.save_latest(connection, [row])
+            await until(clock, lambda: told(one, "meter"))
+            assert not told(other, "meter")
+
+    run(scenario())
+
+
+def told(stream: Stream, topic: str) -> bool:
+    return any(topic in data.get("topics", ()) for event, data in events(stream) if event == "change")
+
+
+def _latest(world: World, meter: str) -> ledger.LatestRow:
+    with world.database.read() as connection:
+        return ledger.load_latest(connection)[meter]
+
+
+def _read_at(world: World, meter: str) -> int:
+    return _latest(world, meter).read_at
+
+
+def test_where_many_watch_each_page_renews_less_often(world: World) -> None:
+    async def scenario() -> None:
+        with hub_of(world) as (hub, _, clock):
+            streams = [hub.join(EVERYWHERE) for _ in range(200)]
+            hub.leave(streams.pop())  # type: ignore[arg-type]  # there was room
+            last = hub.join(EVERYWHERE)
+            assert last is not None
+            assert events(last)[0][1]["pace"] == 4000  # 200 pages at 20 ms each
+            await clock.advance(0)
+
+    run(scenario())
