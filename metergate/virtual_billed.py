@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from metergate.virtual import VirtualHouse
 from metergate.virtual_exports import totals_of_run
+from metergate.virtual_injected import injected_meters
 from metering.clock import rfc3339
 from metering.quantities import MICRO, from_micro
 from registry.database import Database
@@ -32,9 +33,13 @@ def billed(house: VirtualHouse, database: Database) -> dict[str, Any]:
     wrong: list[str] = []
     unnamed: list[str] = []
     meters = {meter.name: meter for meter in house.meters}
+    injected = injected_meters(house)
     for row in totals_of_run(house, database):
         point, state = str(row["usage_point_id"]), str(row["state"])
         states[state] += 1
+        if point in injected:
+            because[state]["changed from outside"] += state != "billed"
+            continue
         if state == "billed":
             truth = true_consumption(house, meters[point], row["opening_at"], row["closing_at"])
             if truth != row["consumption"]:

@@ -24,6 +24,7 @@ from metergate.virtual_billed import billed
 from metergate.virtual_course import on_wires
 from metergate.virtual_exports import ALL_TIME, EXPORTS, digests, write_exports, write_truth
 from metergate.virtual_found import found
+from metergate.virtual_injected import write_injected
 from metergate.virtual_words import words
 from metering.clock import rfc3339
 from registry.database import Database
@@ -43,6 +44,7 @@ def report(house: VirtualHouse) -> dict[str, Any]:
         if house.scenario.bill:
             now = house.clock.now_ms()
             refresh(database, store, BillingSettings(), house.scenario.bill, now=now)
+        write_injected(house)
         write_exports(house, database, store)
         answers = list(read_answers(house.answers))
         result: dict[str, Any] = {

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from metering.clock import rfc3339
 from metering.errors import SettingsError
 
 KEYS: Final[dict[str, tuple[str, ...]]] = {
@@ -25,8 +26,12 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "orders": ("place", "usage_point", "usage_point_id", "meter", "type", "kind", "opened_at"),
     "totals": ("usage_point", "usage_point_id", "meter", "period", "line"),
     "counts": ("bus", "meter", "kind"),
+    "labels": ("meter_id", "kind", "start"),
+    "hard_negatives": ("meter_id", "kind", "start"),
+    "weather": ("date",),
 }
 """What tells one line of a sort of file from another; of these, the columns that it has."""
+_MS_DIGITS: Final = 13
 _MEMBER: Final = {".jsonl", ".ndjson", ".csv", ".json"}
 Key = tuple[str, ...]
 
@@ -41,7 +46,8 @@ class Difference:
     only_in: str = ""
 
     def __str__(self) -> str:
-        where = f"{self.file} {' '.join(self.key)}".rstrip()
+        words = [_show(part) for n, part in enumerate(self.key) if not n or part != self.key[n - 1]]
+        where = f"{self.file} {' '.join(words)}".rstrip()
         if self.change is None:
             return f"{where}: only in {self.only_in}"
         return f"{where}: " + ", ".join(f"{name} {_show(a)} -> {_show(b)}" for name, (a, b) in self.change.items())
@@ -58,6 +64,16 @@ class Comparison:
     def same(self) -> bool:
         """True when nothing differs."""
         return not self.differences
+
+    def in_words(self, most: int) -> Iterator[str]:
+        """Yield the differences of each file one by one, of a file with more than `most` how many at each meter."""
+        for name in self.lines:
+            mine = [d for d in self.differences if d.file == name]
+            many = len(mine) > most and any(d.key for d in mine)
+            lines = list(_by_meter(name, mine)) if many else [str(d) for d in mine]
+            yield from lines[:most]
+            if len(lines) > most:
+                yield f"{name}: … and {len(lines) - most} more"
 
     def summary(self) -> Iterator[str]:
         """Yield one sentence a file."""
@@ -83,6 +99,10 @@ def compare(a: Path, b: Path) -> Comparison:
             found.lines[name] = (int(name in left), int(name in right))
         elif name in KEYS:
             _compare_lines(name, _rows(left[name], name), _rows(right[name], name), found)
+        elif left[name].suffix == right[name].suffix == ".json":
+            change = dict(_changes({name: _document(left[name])}, {name: _document(right[name])}))
+            found.lines[name] = (1, 1)
+            found.differences += [Difference(name, (), {path: both}) for path, both in change.items()]
         else:
             same = left[name].read_bytes() == right[name].read_bytes()
             found.lines[name] = (1, 1)
@@ -106,6 +126,23 @@ def _changes(a: Mapping[str, Any], b: Mapping[str, Any], above: str = "") -> Ite
             yield from _changes(one, other, f"{above}{column}.")
         elif one != other:
             yield f"{above}{column}", (one, other)
+
+
+def _by_meter(name: str, differences: list[Difference]) -> Iterator[str]:
+    """Say how many lines differ at each meter (or whatever the key begins with)."""
+    found: dict[str, Counter[str]] = {}
+    for each in differences:
+        sort = f"only in {each.only_in}" if each.change is None else "changed"
+        found.setdefault(each.key[0] if each.key else "", Counter())[sort] += 1
+    for first, sorts in found.items():
+        yield f"{name} {first}: " + ", ".join(f"{count} {sort}" for sort, count in sorted(sorts.items()))
+
+
+def _document(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise SettingsError(f"{path.name}: no JSON: {error}") from None
 
 
 def _files(path: Path) -> dict[str, Path]:
@@ -142,4 +179,6 @@ def _parse(text: str, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _show(value: Any) -> str:
-    return "nothing" if value is None else str(value)
+    """A value as a person reads it: [ms since 1970] of this century as a time."""
+    text = "nothing" if value is None else str(value)
+    return rfc3339(int(text)) if len(text) == _MS_DIGITS and text.isdecimal() else text

@@ -15,7 +15,9 @@ from simulators.comparing import compare as compare_runs
 def compare(
     a: Annotated[Path, typer.Argument(help="Folder (or one file) of a run.")],
     b: Annotated[Path, typer.Argument(help="The other run.")],
-    most: Annotated[int, typer.Option(min=0, help="Differences shown in words; all are on standard output.")] = 20,
+    most: Annotated[
+        int, typer.Option(min=0, help="Differences of a file in words; all are on standard output.")
+    ] = 20,
 ) -> None:
     """Compare readings, events, findings, orders, totals and counts of two runs; exit 1 when anything differs.
 
@@ -31,9 +33,7 @@ def compare(
             emit(json.dumps({**line, "change": change}, ensure_ascii=False, default=str))
         for sentence in found.summary():
             say(sentence)
-        for difference in found.differences[:most]:
-            say(f"  {difference}")
-        if len(found.differences) > most:
-            say(f"  … and {len(found.differences) - most} more")
+        for sentence in found.in_words(most):
+            say(f"  {sentence}")
         if not found.same:
             raise typer.Exit(EXIT_FAILED)

@@ -87,3 +87,22 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     (b / "readings.jsonl").write_text("{}\n")
     with pytest.raises(SettingsError, match=r"readings\.jsonl:2: no JSON line"):
         compare(a, b)
+
+
+def test_many_differences_are_told_by_meter_and_a_report_by_its_figures(tmp_path: Path) -> None:
+    hours = [READING | {"read_at": f"2026-03-01T{hour:02}:00:00.000Z"} for hour in range(5)]
+    a, b = _run(tmp_path / "a", readings=hours), _run(tmp_path / "b", readings=hours[:1])
+    (a / "report.json").write_text(json.dumps({"found": {"recall": 1.0, "kinds": {}}, "seed": 1}))
+    (b / "report.json").write_text(json.dumps({"found": {"recall": 0.5, "kinds": {}}, "seed": 1}))
+    assert list(compare(a, b).in_words(3)) == [
+        "readings W-1: 4 only in A",
+        "report: report.found.recall 1.0 -> 0.5",
+    ]
+
+
+def test_times_in_milliseconds_are_told_as_times_and_a_meter_is_named_once(tmp_path: Path) -> None:
+    finding = {"usage_point": "P1", "meter": "P1", "kind": "leak", "started_at": 1772323200000}
+    a, b = _run(tmp_path / "a", findings=[finding]), _run(tmp_path / "b", findings=[])
+    assert [str(each) for each in compare(a, b).differences] == [
+        "findings P1 leak 2026-03-01T00:00:00.000Z: only in A"
+    ]
