@@ -30,7 +30,7 @@ HOURS_SHOWN: Final = 72
 READINGS_SHOWN: Final = 10
 _EARLIER_SHOWN: Final = 20
 _MOST_READINGS: Final = 20_000
-NO_FRAMES: Final = "raw frames: the house keeps none of them yet"
+NO_FRAMES: Final = "raw frames: none are kept; `metergate command tap` records them from now on"
 
 
 @dataclass(frozen=True, slots=True)
