@@ -77,7 +77,7 @@ class City:
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.settings, self.alarms = settings, alarms or AlarmSettings()
-        self.counters: Counter[str] = Counter()
+        self.counters: Counter[str] = Counter(heartbeats_total=0, heartbeats_failed_total=0)
         self.evaluated_ms = 0
         self.changes: list[Change] = []
         """What became of findings, newest last; whoever notifies reads and empties it."""

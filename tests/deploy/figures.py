@@ -1,4 +1,4 @@
-"""The real page of figures: of a real broker, ingest, gateway and registry in which everything happened once."""
+"""The real page of figures: a real broker, ingest, rules, gateway and registry in which everything happened once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from anomaly.service import run_anomaly
+from anomaly.settings import AnomalySettings
 from api.metrics import ApiMetrics
 from api.queries.reported import samples
 from gateway.plan import load_plan
@@ -79,15 +81,26 @@ async def _live(folder: Path, broker: BrokerProcess) -> None:
                 stop=stop,
             )
         ),
+        asyncio.create_task(
+            run_anomaly(
+                AnomalySettings(report_s=0.5),
+                broker=link,
+                database=database,
+                store=SqliteStore(folder / "readings.db", mode="read"),
+                clock=CLOCK,
+                stop=stop,
+            )
+        ),
     ]
     await _until(lambda: session.connected)
     await _send_everything(session, folder)
     wanted = {"metergate_ingest_" + name for name in ("readings_total", "quarantined_total", "security_total")}
     wanted |= {"metergate_ingest_retries_total", "metergate_ingest_acknowledgements_total"}
+    wanted |= {"metergate_anomaly_last_evaluation_timestamp_seconds"}
     await _until(lambda: wanted <= set(_ask(database, sa.select(Counter.name))))
     await _until(lambda: "gw-1" in _ask(database, sa.select(GatewayStatus.gateway)))
     stop.set()
-    await tasks[1]
+    await asyncio.gather(*tasks[1:])
     tasks[0].cancel()
     with suppress(asyncio.CancelledError):
         await tasks[0]
