@@ -195,7 +195,7 @@ def test_ten_thousand_users_and_keys_come_in_pages(world: World) -> None:
         assert second.status_code == 200
         assert second.text.count("<tr>") == 101
     assert "u09999" in plain(get(world, "/admin/users?search=u0999").text)
-    assert "10004 users" in plain(get(world, "/admin").text)
+    assert "Users: 10004" in plain(get(world, "/admin").text)
 
 
 def test_the_audit_is_narrowed_by_who_what_and_when(still: World) -> None:
@@ -240,7 +240,7 @@ def test_the_whole_audit_is_checked_in_the_background(world: World, tmp_path: Pa
                 facts = {"state": "done", "outcome": outcome, "finished_at": world.clock.now_ms()}
                 connection.execute(sa.update(book.JOB).where(book.JOB.c.id == row["id"]).values(**facts))
             said = await boss.look("/admin/audit")
-            assert ("1 faults" in said and "edited 3" in said) if spoilt else "sound: " in said
+            assert ("Faults: 1" in said and "edited 3" in said) if spoilt else "sound: " in said
 
     as_person(world, "boss", Role.ADMIN, work=work)
     with pytest.raises(JobError, match="anchors no audit"):
