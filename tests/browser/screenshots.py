@@ -1,6 +1,6 @@
 """Take docs/screens anew: `python -m tests.browser.screenshots [FOLDER]`, every page in both languages and themes.
 
-One house serves all of them; the operator takes PAGES, the clerk CLERKS_PAGES.
+One house serves all of them; the operator takes PAGES, the clerk CLERKS_PAGES, the administrator his.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from tests.browser.billing_house import billing_house
+from tests.browser.field_house import refuse, tell_of_the_field
 from tests.browser.house import Browser, browser, inject, size
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screens"
@@ -33,7 +34,22 @@ CLERKS_PAGES = {
     "billing-deltas": "/billing/deltas",
     "billing-delta": "/billing/deltas/1",
     "jobs": "/jobs",
-    "job": "/jobs/2",
+    "job": "/jobs/1",
+}
+ADMINISTRATORS_PAGES = {
+    "gateway": "/field/gw-1",
+    "quarantine": "/field/quarantine",
+    "refused-row": "/field/quarantine/1",
+    "admin": "/admin",
+    "users": "/admin/users",
+    "user": "/admin/users/engineer",
+    "keys": "/admin/keys",
+    "audit": "/admin/audit",
+    "thresholds": "/admin/thresholds",
+    "threshold-change": "/admin/thresholds/changes/1",
+    "notifications": "/admin/outbound?state=all",
+    "disk": "/admin/storage",
+    "account": "/account",
 }
 WIDTHS = (1366, 390)
 
@@ -52,6 +68,10 @@ def main() -> None:
         window.log_in("billing")
         make_a_file(window, town.period)
         take_all(window, {name: path.format(period=town.period) for name, path in CLERKS_PAGES.items()}, folder)
+        tell_of_the_field(town.database)
+        refuse(town.database, "foreign_meter", 32)
+        window.log_in("admin")
+        take_all(window, ADMINISTRATORS_PAGES, folder)
 
 
 def make_a_file(window: Browser, period: str) -> None:
@@ -75,7 +95,7 @@ def take(window: Browser, path: str, file: Path, width: int) -> None:
     """Save one whole page as a picture; fails when something stands wider than the page."""
     size(window.driver, width, 900)
     window.open(path)
-    window.one("#live")
+    window.one("main h1")
     if path.startswith("/meters/"):
         window.one("#charts[data-drawn=true]")
     wide = window.driver.execute_script("return document.documentElement.scrollWidth")
