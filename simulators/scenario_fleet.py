@@ -142,6 +142,8 @@ def _make(
     meter.first_index = float(np.round(200 + (700 if meter.is_household else 6_000) * np.exp(rng.normal(0, 1.0)), 2))
     misreads: list[Misread] = []
     for event, begin, end in events:
+        if begin >= end:  # a run that was cut short ends before it
+            continue
         if event.kind in USE_KINDS:
             _change_use(meter, trace, event, begin / 1000, end / 1000, rng)
         elif event.kind == "unit_error":

@@ -85,3 +85,9 @@ def test_what_is_drawn_for_an_event_is_a_place_that_is_lived_in() -> None:
     for seed in range(20):
         story = parse(HOMES + event, Scenario, name="homes.toml").model_copy(update={"seed": seed})
         assert not any(s.kind in empty for m in make_meters(story, {}) for s in m.trace.situations)
+
+
+def test_a_run_that_is_cut_short_has_none_of_the_events_behind_its_end() -> None:
+    event = '[[event]]\nkind = "high_use"\nday = 3\ngroup = "boilers"\nper_month = 90.0'
+    story = parse(HOMES + event, Scenario, name="homes.toml").model_copy(update={"days": 2.0})
+    assert not any(label.kind == "high_use" for m in make_meters(story, {}) for label in m.trace.labels)
