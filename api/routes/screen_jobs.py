@@ -15,6 +15,7 @@ from api.house import House, InHouse
 from api.jobs import book
 from api.jobs.imports import KINDS, POST, PREVIEW, keep_upload
 from api.parameters import Cursor, Nothing, Strict
+from api.problems import not_found
 from api.queries import books
 from api.queries import jobs as queries
 from api.routes.imports import BatchPath
@@ -75,14 +76,12 @@ async def _one(
     def look(connection: Connection) -> Any:
         try:
             row = book.row_of(connection, caller, number)
-        except RefusedError:
-            return None, ""
+        except RefusedError as error:
+            raise not_found("job", number) from error
         return queries.job_out(row), place_of(row)
 
     found, trouble = await attempt(house.read(look))
     job, place = found or (None, "")
-    if found is not None and job is None:
-        trouble, status = f"{number}", 404
     return await page(
         house, request, caller, "job.html", topics="jobs", status=status, number=number, job=job, place=place,
         facts=facts_of(job) if job is not None else [], trouble=trouble, refused=refused,

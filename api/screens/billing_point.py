@@ -76,7 +76,7 @@ def point_view(
     row = billing.require_total(connection, caller, point, period).total
     place = connection.execute(sa.select(UsagePoint.__table__).where(UsagePoint.id == point)).one()
     meters = _meters(connection, point, row["start_at"], row["end_at"])
-    days, days_of = _days(connection, caller, meters, place.tz, min(now, row["end_at"]))
+    days, days_of = _days(connection, caller, meters, place.tz, min(now, row["end_at"] - 1))
     return PointView(
         billing.one_total(connection, caller, point, period),
         place.address,

@@ -16,6 +16,7 @@ from api.billing.lists import Filters, chosen
 from api.billing.spoken import amount
 from api.paging import Page
 from api.parameters import Cursor, Strict, Word
+from metering.quantities import UNITS
 from registry.books import CustomerClass, Medium
 from registry.models_billing import BillingTotal
 
@@ -93,7 +94,10 @@ def page(
     after = paging.text_key("worklist", cursor) or ""
     wanted = sa.select(*(_TOTAL.c[name] for name in _COLUMNS)).where(_wanted(areas, period, work))
     wanted = wanted.where(_TOTAL.c.usage_point_id > after).order_by(_TOTAL.c.usage_point_id).limit(limit + 1)
-    rows = [{**row, "used": amount(row["consumption"])} for row in connection.execute(wanted).mappings()]
+    rows = [
+        {**row, "used": amount(row["consumption"]), "unit": UNITS.get(row["quantity"], "")}
+        for row in connection.execute(wanted).mappings()
+    ]
     return paging.page_of(rows, limit, "worklist", lambda row: row["usage_point_id"])
 
 

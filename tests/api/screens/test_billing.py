@@ -55,6 +55,7 @@ def test_a_limited_caller_sees_his_district_alone(world: World) -> None:
     assert "UP-3" not in said
     assert ask(world, f"/billing/{PERIOD}/points/UP-3", key).status_code == 404
     assert ask(world, "/billing/deltas/1", key).status_code == 404
+    assert ask(world, "/jobs/1", key).status_code == 404  # somebody else's
     assert "name one of your districts" in text(world, f"/billing/{PERIOD}/close?district=north", key)
 
 
