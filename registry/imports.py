@@ -8,9 +8,11 @@ is one transaction: the rows enter the office's queue together with the audit ro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -25,7 +27,7 @@ from registry import audit, tabular
 from registry.book_changes import BookError
 from registry.database import Database
 from registry.import_checks import HOUSEHOLD_GAS, Limits, judge_chunk, mark_twice
-from registry.many import among
+from registry.many import among, insert_rows
 from registry.models import Installation, Meter, UsagePoint
 from registry.models_books import ImportBatch, ImportRow, OfficeRow
 from registry.office import check_values
@@ -75,8 +77,9 @@ def preview_readings(
         while chunk := list(islice(rows, _CHUNK)):
             with database.begin() as connection:
                 staged = _stage(connection, batch, chunk, now, actor, HOUSEHOLD_GAS if limits is None else limits)
-                if staged:
-                    connection.execute(sa.insert(ImportRow), staged)
+                for row in staged:
+                    row["values"] = json.dumps(row["values"])
+                insert_rows(connection, ImportRow, staged)
         mark_twice(database, batch)
     except BaseException:
         drop(database, batch)
@@ -342,6 +345,7 @@ def _meter_of(cells: Mapping[str, str], meters: Mapping[str, _Facts], by_point: 
     return found[0]
 
 
+@lru_cache(maxsize=50_000)
 def moment(text: str, zone: str, name: str = "read_at") -> int:
     """Return [ms UTC] of a time as people write it: with offset, or local with or without the time of day.
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from api.billing.chain import Chain, Mark, Sample
 from api.billing.rules import LINEAR, Rules
+from metering.clock import rfc3339
 
 BY_HAND: Final = ("manual", "import")
 NO_READING: Final = "no_reading"
@@ -31,7 +32,9 @@ def choose(chain: Chain, moment: int, rules: Rules, *, window_end: int = 0) -> B
     before = chain.last_until(moment)
     since = before.at if before else 0
     if held := [at for at in chain.held if since < at <= moment]:
-        return Boundary(None, "unconfirmed_jump", f"an index at {held[0]} ms does not follow from the one before")
+        return Boundary(
+            None, "unconfirmed_jump", f"an index at {rfc3339(held[0])} does not follow from the one before"
+        )
     if before is not None and moment - before.at <= rules.tolerance_ms:
         return Boundary(before)
     latest = max(moment + rules.manual_ms, window_end)

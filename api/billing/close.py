@@ -14,7 +14,7 @@ from api.billing.compute import Total, compute
 from api.billing.keep import refresh
 from api.billing.load import Scope, calendars_of
 from api.billing.settings import BillingSettings
-from metering.quantities import MICRO
+from metering.quantities import MICRO, from_micro
 from metering.store import ReadingStore
 from registry import billing as books
 from registry import billing_close, billing_words
@@ -202,6 +202,8 @@ def _delta(
         billing_words.replace_proposed(connection, _BILLING, delta["id"], now=now)
     if after == before:
         return None
+    account = f"found by computing {period} again: {from_micro(before)} became {from_micro(after)}"
+    account += f"; {total.outcome.detail}" if total.outcome.detail else ""
     delta = {
         "usage_point_id": point,
         "period": period,
@@ -212,9 +214,7 @@ def _delta(
         "after": after,
         "amount": after - before,
         "cause": "was_missing" if row["consumption"] is None and not before else "changed_data",
-        "account": f"found by computing {period} again: {before} became {after} (10⁻⁶); {total.outcome.detail}"[
-            :2000
-        ],
+        "account": account[:2000],
     }
     return billing_words.propose(connection, _BILLING, delta, needs=_needs(settings, after - before), now=now)
 

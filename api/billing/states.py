@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from api.billing.totals import Outcome
+from metering.quantities import from_micro
 
 BILLED: Final = "billed"
 DOUBTFUL: Final = "doubtful"
@@ -82,7 +83,7 @@ def by_size(outcome: Outcome, limit: tuple[int, int] | None, months: int) -> tup
         return outcome, ""
     show, again = (months * each for each in limit)
     if used > again and outcome.state == BILLED:
-        text = f"more than {again // 1_000_000} in this period must be read again"
+        text = f"{from_micro(used)} is more than the {from_micro(again)} above which a period must be read again"
         return outcome._replace(state=DOUBTFUL, cause="large_use", detail=text), "large_use"
     return outcome, "large_use" if used > show else ""
 

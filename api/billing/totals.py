@@ -17,7 +17,8 @@ from api.billing.boundaries import NO_READING, Boundary, choose
 from api.billing.calendars import Bounds
 from api.billing.chain import Chain, Mark, Sample, Stop, walk
 from api.billing.rules import LINEAR, Rules
-from metering.quantities import MICRO, UNITS, Quantity
+from metering.clock import rfc3339
+from metering.quantities import MICRO, UNITS, Quantity, from_micro
 from metering.steps import StepLimits
 
 PAIR: Final[tuple[Quantity, ...]] = ("volume_actual", "volume_standard")
@@ -210,7 +211,9 @@ def _line(
     exchanged = stay.end is not None and stay.end <= end
     closing = _final(stay, chain) if exchanged else _at_boundary(stay, chain, bounds, rules, end)
     if closing.at < opening.at:
-        raise _MissingError("no_reading", f"meter {stay.meter} was not read between {begin} and {end} ms")
+        raise _MissingError(
+            "no_reading", f"meter {stay.meter} was not read between {rfc3339(begin)} and {rfc3339(end)}"
+        )
     if opening.segment or closing.segment:
         raise _stopped(stay, chain, opening, closing)
     account = point.account
@@ -248,15 +251,16 @@ def _at_boundary(stay: Stay, chain: Chain, bounds: Bounds, rules: Rules, moment:
 
 
 def _missing(stay: Stay, found: Boundary, moment: int) -> _MissingError:
-    detail = found.detail or f"meter {stay.meter} has no index within the tolerance before {moment} ms"
+    detail = found.detail or f"meter {stay.meter} has no index within the tolerance before {rfc3339(moment)}"
     return _MissingError(found.cause, detail, (stay.meter, moment) if found.cause == NO_READING else None)
 
 
 def _stopped(stay: Stay, chain: Chain, opening: Mark, closing: Mark) -> _MissingError:
     place = opening.segment if closing.segment > opening.segment else opening.segment - 1
     stop: Stop = chain.stops[place]
-    text = f"meter {stay.meter}: {stop.before} became {stop.after} (10⁻⁶) at {stop.at} ms without a recorded exchange"
-    return _MissingError(stop.cause, text)
+    before, after = f"{from_micro(stop.before)} {UNITS[stay.quantity]}", from_micro(stop.after)
+    text = f"meter {stay.meter}: {before} became {after} at {rfc3339(stop.at)} without a recorded exchange"
+    return _MissingError(stop.cause, f"{text}; when it is recorded, this is billed")
 
 
 def _with_energy(line: Line, rates: Sequence[tuple[int, int]]) -> Line:
@@ -321,12 +325,12 @@ def _doubts(
     ends = [(line.meter, mark) for line in outcome.lines for mark in (line.opening, line.closing)]
     first, last = min(mark.at for _, mark in ends), max(mark.at for _, mark in ends)
     for meter, mark in ends:
-        here = f"meter {meter} at {mark.at} ms"
+        here = f"meter {meter} at {rfc3339(mark.at)}"
         yield "conflict", f"{here}: another value was refused" if (meter, mark.at) in conflicts else ""
         yield "unconfirmed", "" if mark.sure else f"{here}: a large step that no later index confirms yet"
         yield "suspect_index", f"{here}: its quality is suspect" if mark.sample.quality == "suspect" else ""
     for chain in chains:
         for at in chain.peaks:
-            yield "over_range", f"more than the meter can pass at {at} ms" if first < at <= last else ""
+            yield "over_range", f"more than the meter can pass at {rfc3339(at)}" if first < at <= last else ""
     yield "cut_unread", f"the total is known, its parts are not: {doubt}" if doubt else ""
     yield "negative", "it ran back in sum" if (outcome.consumption or 0) < 0 else ""
