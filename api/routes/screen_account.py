@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -53,17 +54,7 @@ async def confirm_codes(
     request: Request, house: InHouse, caller: InCaller, query: Annotated[Nothing, Query()]
 ) -> Response:
     """The first code of the new authenticator; other logins end."""
-    fields = await checked_fields(request)
-    facts, now = logged_in(request), house.clock.now_ms()
-    _count_try(house, facts.user_name)
-    code = fields.get("code", "")[:12]
-    try:
-        await house.write(lambda c: totp.confirm(c, caller, facts.user_name, code, at=now, keep=facts.id))
-    except RefusedError as error:
-        waiting = await house.read(lambda c: screens.waiting_enrolment(c, caller, facts.user_name))
-        return await _page(request, house, caller, enrolment=waiting, refused=str(error), status=422)
-    house.identifier.forget()
-    return _back("confirmed")
+    return await _by_code(request, house, caller, totp.confirm, "confirmed")
 
 
 @router.post("/account/totp/remove")
@@ -71,16 +62,22 @@ async def give_up_codes(
     request: Request, house: InHouse, caller: InCaller, query: Annotated[Nothing, Query()]
 ) -> Response:
     """Do without codes again; needs one."""
+    return await _by_code(request, house, caller, totp.give_up, "removed")
+
+
+async def _by_code(request: Request, house: House, caller: Actor, change: Callable[..., None], done: str) -> Response:
     fields = await checked_fields(request)
     facts, now = logged_in(request), house.clock.now_ms()
-    _count_try(house, facts.user_name)
+    if wait := house.identifier.tries.take(f"totp {facts.user_name}"):
+        raise too_many("too many codes were tried", wait)
     code = fields.get("code", "")[:12]
     try:
-        await house.write(lambda c: totp.give_up(c, caller, facts.user_name, code, at=now, keep=facts.id))
+        await house.write(lambda c: change(c, caller, facts.user_name, code, at=now, keep=facts.id))
     except RefusedError as error:
-        return await _page(request, house, caller, refused=str(error), status=422)
+        waiting = await house.read(lambda c: screens.waiting_enrolment(c, caller, facts.user_name))
+        return await _page(request, house, caller, enrolment=waiting, refused=str(error), status=422)
     house.identifier.forget()
-    return _back("removed")
+    return _back(done)
 
 
 @router.post("/account/logins/end")
@@ -94,11 +91,6 @@ async def end_logins(
     await house.write(lambda c: sessions.end_own(c, caller, facts, which, at=now))
     house.identifier.forget()
     return _back("ended")
-
-
-def _count_try(house: House, name: str) -> None:
-    if wait := house.identifier.tries.take(f"totp {name}"):
-        raise too_many("too many codes were tried", wait)
 
 
 async def _page(
