@@ -239,6 +239,7 @@ class Gateway:
             memory=MqttMemory(self.settings.outbox.parent / "mqtt-memory.db", self._clock),
             stamp=lambda meter, now: stamps[meter].stamp(now)[0],
             keep=self.outbox.append,
+            look_s=max(1.0, self.settings.look_s),
         )
 
     def _meters(self) -> int:

@@ -55,10 +55,13 @@ class MqttMeters:
         memory: MqttMemory,
         stamp: Stamp,
         keep: Keep,
+        look_s: float = _LOOK_S,
     ) -> None:
+        """look_s: [s] between two looks at whether the broker is there."""
         self.buses = tuple(buses)
         self.rows = RowMaker(self.buses, memory, stamp)
         self.tap: Callable[[Delivery], None] | None = None
+        self._look_s = look_s
         self._clock = clock
         self._memory = memory
         self._keep = keep
@@ -131,7 +134,7 @@ class MqttMeters:
         """Say once when the broker cannot be had, and again when it can: nobody is heard in between."""
         lost_since, said = self._clock.monotonic(), False
         while True:
-            await self._clock.sleep(_LOOK_S)
+            await self._clock.sleep(self._look_s)
             now, event = self._clock.now_ms(), None
             if self.session.connected:
                 lost_since = self._clock.monotonic()

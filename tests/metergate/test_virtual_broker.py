@@ -83,9 +83,12 @@ def test_messages_over_a_real_broker_take_no_virtual_time() -> None:
     async def scene(_: WireBroker, clock: VirtualClock, session: Any) -> tuple[float, list[bytes]]:
         ear, mouth = session("ear", ("t/#", 1)), session("mouth")
         await clock.sleep(1.0)
+        assert ear.connected
+        assert mouth.connected
         for number in range(20):
             mouth.send("t/up", b"%d" % number)
         await clock.sleep(0.001)  # no byte of ours is under way then, and yet all of them have arrived
+        assert ear.counters["received"] == 20
         return clock.monotonic(), [each.payload for each in await ear.receive(100)]
 
     at, payloads = play(scene)

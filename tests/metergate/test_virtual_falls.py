@@ -65,11 +65,11 @@ day = 0.3
 [[event]]
 kind = "store_off"
 day = 0.35
-for_days = 0.1
+for_days = 0.02
 [[event]]
 kind = "disk_full"
 day = 0.5
-for_days = 0.1
+for_days = 0.015
 gateway = "gw-1"
 [[event]]
 kind = "link_cut"
@@ -128,7 +128,7 @@ def test_a_killed_gateway_starts_anew_from_its_files_and_polled_meters_miss_only
 
 
 def test_what_is_read_while_the_store_is_away_or_the_disk_full_arrives_later_with_its_own_time(world: World) -> None:
-    for begin, end in ((0.35, 0.45), (0.5, 0.6)):
+    for begin, end in ((0.35, 0.37), (0.5, 0.515)):
         waited = [
             row for row in world.readings if begin < world.day(row["read_at"]) < end and row["meter"] < "pulses"
         ]
