@@ -23,7 +23,11 @@ class WorkOrder(Base):
     """
 
     __tablename__ = "work_order"
-    __table_args__ = (sa.UniqueConstraint("open_key"), sa.UniqueConstraint("external_id"))
+    __table_args__ = (
+        sa.UniqueConstraint("open_key"),
+        sa.UniqueConstraint("external_id"),
+        sa.Index("ix_work_order_state_due_at_district", "state", "due_at", "district"),
+    )
     id: Mapped[int] = mapped_column(Big, primary_key=True, autoincrement=True)
     place: Mapped[str] = mapped_column(sa.String(96), index=True)
     usage_point_id: Mapped[str | None] = mapped_column(sa.ForeignKey("usage_point.id"), index=True)
@@ -31,7 +35,7 @@ class WorkOrder(Base):
     district: Mapped[str] = mapped_column(sa.String(64), default="", index=True)
     type: Mapped[str] = mapped_column(sa.String(32), index=True)
     priority: Mapped[str] = mapped_column(sa.String(16))
-    state: Mapped[str] = mapped_column(sa.String(16), index=True)
+    state: Mapped[str] = mapped_column(sa.String(16))
     result: Mapped[str] = mapped_column(sa.String(16), default="")
     open_key: Mapped[str | None] = mapped_column(sa.String(140))
     opened_at: Mapped[int] = mapped_column(index=True)

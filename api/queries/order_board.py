@@ -26,6 +26,8 @@ COLUMNS: Final = (State.PROPOSED, State.ACCEPTED, State.DISPATCHED, State.ARRIVE
 """The states that somebody has to do something about, in the order of an order's life."""
 
 IN_COLUMN: Final = 20
+IS_OPEN: Final = WorkOrder.state.in_(sorted(state.value for state in OPEN))
+"""By the state and not by `open_key`: one index holds all that the board counts and sorts by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def order_counts(connection: Connection, *, areas: Areas, now_ms: int) -> OrderC
             _number(_due(now_ms)),
             _number(WorkOrder.due_at < now_ms),
             _number(WorkOrder.priority == "urgent"),
-        ).where(WorkOrder.open_key.is_not(None), in_areas(areas, WorkOrder.district))
+        ).where(IS_OPEN, in_areas(areas, WorkOrder.district))
     ).one()
     return OrderCounts(*map(int, row))
 
@@ -108,8 +110,9 @@ def conditions(
     if filters.mine:
         found.append(WorkOrder.assignee.in_(sorted(own_of(connection, caller) - {""})))
     if filters.due in ("day", "overdue"):
-        late = WorkOrder.due_at < now_ms if filters.due == "overdue" else _due(now_ms)
-        found += [WorkOrder.open_key.is_not(None), late]
+        found.append(WorkOrder.due_at < now_ms if filters.due == "overdue" else _due(now_ms))
+    if not filters.state and filters.due != "calls":
+        found.append(IS_OPEN)
     if filters.due == "calls":
         waiting = sa.select(FollowUp.order_id).where(FollowUp.asked_at.is_(None), FollowUp.begins_at <= now_ms)
         found.append(WorkOrder.id.in_(waiting))
@@ -126,7 +129,7 @@ def districts(connection: Connection, where: Sequence[sa.ColumnElement[bool]], n
             _number(_due(now_ms)),
             _number(WorkOrder.due_at < now_ms),
         )
-        .where(*where, WorkOrder.open_key.is_not(None))
+        .where(*where, IS_OPEN)
         .group_by(WorkOrder.district, WorkOrder.state)
     ).all()
     lines: dict[str, DistrictLine] = {}

@@ -242,7 +242,7 @@ def _work_order() -> None:
     op.create_index("ix_work_order_finished_at", "work_order", ["finished_at"])
     op.create_index("ix_work_order_opened_at", "work_order", ["opened_at"])
     op.create_index("ix_work_order_place", "work_order", ["place"])
-    op.create_index("ix_work_order_state", "work_order", ["state"])
+    op.create_index("ix_work_order_state_due_at_district", "work_order", ["state", "due_at", "district"])
     op.create_index("ix_work_order_type", "work_order", ["type"])
     op.create_index("ix_work_order_usage_point_id", "work_order", ["usage_point_id"])
 

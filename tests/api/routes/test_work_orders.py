@@ -159,7 +159,7 @@ def test_one_order_has_evidence_steps_and_what_can_be_done(still: World) -> None
     assert len(hours) == 24
     assert {point["consumption"] for point in hours[1:]} == {"0.5"}
     assert hours[0]["consumption"] is None
-    assert evidence["missing"] == ["raw frames: the house keeps none of them yet"]
+    assert evidence["missing"] == ["raw frames: none are kept; `metergate command tap` records them from now on"]
     assert body["photos"][0]["media_type"] == "image/png"
     assert still.get(f"{BASE}/99").status_code == 404
 
