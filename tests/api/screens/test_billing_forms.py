@@ -63,7 +63,13 @@ def test_a_decision_leads_to_the_next_total_and_an_old_page_changes_nothing(worl
 
 def test_a_manual_reading_waits_for_the_store_and_what_cannot_be_is_kept_for_correction(world: World) -> None:
     doubt(world)
-    good = {"read_at": "2026-02-19T23:00", "index": "990.25", "person": "Zhang <b>", "note": "slip 17", "meter": ""}
+    good: dict[str, Any] = {
+        "read_at": "2026-02-19T23:00",
+        "index": "990.25",
+        "person": "Zhang <b>",
+        "note": "slip 17",
+        "meter": "",
+    }
 
     async def work(li: Person) -> None:
         for wrong, words in (
