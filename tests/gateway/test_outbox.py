@@ -351,3 +351,15 @@ def test_damage_while_running_is_noticed_and_repaired(tmp_path: Path, harm: Call
             assert any(isinstance(row, Event) and row.kind == "outbox_damaged" for row in rows)
 
     asyncio.run(scenario())
+
+
+def test_what_is_not_committed_yet_is_known_for_the_one_who_kills(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with _open(tmp_path / "outbox.sqlite") as outbox:
+            row = _rows(0, 1)[0]
+            assert outbox.put(row)
+            assert outbox.uncommitted() == (row,)
+            await _until(lambda: outbox.in_memory == 0)
+            assert outbox.uncommitted() == ()
+
+    asyncio.run(scenario())
