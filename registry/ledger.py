@@ -252,9 +252,21 @@ def save_gateway_status(connection: Connection, rows: Iterable[StatusRow]) -> No
         before = dict(known.first() or {"online": False, "state_at": None, "health_at": None, "health": {}})
         said = {name: value for name, value in _plain(row).items() if value is not None}
         if "health" in said:
-            said["health"] = with_buses(before["health"], said["health"])
+            said["health"] = _put_buses_aside(connection, row.gateway, said["health"])
         outages.note(connection, before, before | said)
         upsert(connection, GatewayStatus, [before | said], ("gateway",), replace=True)
+
+
+BUSES: Final = "buses."
+"""Under these keys of the small facts stands what gateways last told of their buses: {"at": [ms UTC], "buses": […]}.
+It is large, and whoever looks at all gateways every second needs none of it."""
+
+
+def _put_buses_aside(connection: Connection, gateway: str, health: Mapping[str, Any]) -> dict[str, Any]:
+    if health.get("buses") is not None:
+        told = {"at": health.get("buses_at"), "buses": health["buses"]}
+        set_state(connection, f"{BUSES}{gateway}", json.dumps(told))
+    return {name: value for name, value in health.items() if name not in ("buses", "buses_at")}
 
 
 def with_buses(before: Mapping[str, Any] | None, health: Mapping[str, Any]) -> dict[str, Any]:

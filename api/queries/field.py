@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,6 +16,7 @@ from api.paging import Page
 from api.queries.gateways import list_gateways, one_gateway
 from api.schemas import GatewayOut, GatewaySummary
 from metering.messages import BusHealth, MeterOnBus
+from registry.ledger import BUSES, get_state
 from registry.models import Bus, EventRecord, GatewayStatus, Meter
 from registry.models_billing import GatewayOutage
 
@@ -98,12 +100,12 @@ def gateways(
 def gateway_view(connection: Connection, name: str, *, areas: Areas, now_ms: int, stale_s: float) -> GatewayView:
     """Return one gateway. Raises: ProblemError 404, also outside `areas`."""
     found = one_gateway(connection, name, areas=areas, now_ms=now_ms, stale_s=stale_s)
-    told = _told(found.health)
+    told, told_at = _told(connection, name)
     return GatewayView(
         found,
         said(found.health),
         _buses(connection, name, told),
-        _whole(found.health.get("buses_at")) if told else None,
+        told_at if told else None,
         _failed(connection, name, now_ms),
         _outages(connection, name),
     )
@@ -122,12 +124,13 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
 
 
-def _told(health: Mapping[str, Any]) -> list[BusHealth]:
-    """The buses as the gateway told them; [] for what is not of the expected form."""
+def _told(connection: Connection, gateway: str) -> tuple[list[BusHealth], int | None]:
+    """The buses as the gateway told them and when; [] for what is not of the expected form."""
     try:
-        return msgspec.convert(health.get("buses") or [], list[BusHealth])
-    except msgspec.ValidationError:
-        return []
+        kept = json.loads(get_state(connection, f"{BUSES}{gateway}") or "{}")
+        return msgspec.convert(kept["buses"], list[BusHealth]), _whole(kept["at"])
+    except (ValueError, TypeError, KeyError, msgspec.ValidationError):
+        return [], None
 
 
 def _buses(connection: Connection, gateway: str, told: Iterable[BusHealth]) -> list[BusLine]:
