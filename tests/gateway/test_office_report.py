@@ -73,3 +73,14 @@ def test_more_meters_than_a_message_holds_are_counted() -> None:
         assert len(encode(full)) < 64 * 1024
 
     asyncio.run(scenario())
+
+
+def test_where_several_talk_at_once_nobody_counts_the_time() -> None:
+    async def scenario() -> None:
+        meters = [{"meter": "G-1", "bus": "hall", "profile": "fuxin-corrector", "unit": 1, "interval_s": 5.0}]
+        plan = plan_of({"name": "hall", "kind": "modbus-tcp", "host": "127.0.0.1", "port": 1502}, meters=meters)
+        (said,) = bus_healths(_poller(plan, ManualClock()).buses.values(), plan, counts_s=9.0)
+        assert (said.kind, said.up, said.load, said.sweep_s) == ("modbus-tcp", False, None, None)
+        assert (said.meters[0].meter, said.meters[0].interval_s, said.meters[0].asked) == ("G-1", 5.0, 0)
+
+    asyncio.run(scenario())
