@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from api.billing.calendars import Bounds, check_period
 from api.billing.causes import outage_text, outages
+from api.billing.classes import bounds_at
 from api.billing.load import calendars_of
 from metering.clock import rfc3339
 from metering.settings import nearest
@@ -59,16 +60,19 @@ class _Seat:
 
 
 def why(
-    connection: Connection, store: ReadingStore, name: str, period: str, *, now: int
+    connection: Connection, store: ReadingStore, name: str, period: str, *, now: int, shortest_s: int = 1
 ) -> tuple[str, Bounds, list[Stretch]]:
-    """Return (usage point, period's bounds, stretches) for a meter or usage point. Raises: RefusedError."""
+    """Return (usage point, period's bounds, stretches) for a meter or usage point. Raises: RefusedError.
+
+    shortest_s: [s] of a meter that is read more often one reading in so long is expected.
+    """
     place = _place(connection, name)
-    bounds = calendars_of(connection).bounds(place.customer_class, place.medium, check_period(period), place.tz)
+    bounds = bounds_at(connection, calendars_of(connection), place, check_period(period))
     if bounds is None:
         raise RefusedError(
             "unknown", f"no period of {place.id} ends in {period}: its calendar is not due in that month"
         )
-    seats = _seats(connection, place.id, name if name != place.id else "", bounds)
+    seats = _seats(connection, place.id, name if name != place.id else "", bounds, shortest_s)
     found = [stretch for seat in seats for stretch in _stretches(connection, store, seat, now)]
     return place.id, bounds, found
 
@@ -89,7 +93,7 @@ def _place(connection: Connection, name: str) -> Any:
     return found
 
 
-def _seats(connection: Connection, point: str, meter: str, bounds: Bounds) -> list[_Seat]:
+def _seats(connection: Connection, point: str, meter: str, bounds: Bounds, shortest_s: int) -> list[_Seat]:
     stay, facts = Installation.__table__, Meter.__table__
     statement = (
         sa.select(stay.c.installed_at, stay.c.removed_at, facts)
@@ -107,7 +111,7 @@ def _seats(connection: Connection, point: str, meter: str, bounds: Bounds) -> li
             row.quantity,
             max(bounds.start, row.installed_at),
             min(bounds.end, row.removed_at or bounds.end),
-            (row.interval_s or 3600) * 1000,
+            max(row.interval_s or 3600, shortest_s) * 1000,
         )
         for row in connection.execute(statement)
     ]

@@ -27,6 +27,8 @@ from registry.refusals import RefusedError
 router = APIRouter(include_in_schema=False)
 _ROWS: Final = 100
 _READINGS: Final = 24
+_SHORTEST_S: Final = 900
+"""Why a reading is missing is told by quarters of an hour at most: a month of seconds is nobody's reading."""
 _READINGS_MS: Final = 31 * 86_400_000
 
 
@@ -132,7 +134,7 @@ async def meter_why(
     def look(connection: Connection) -> Any:
         meters.require(connection, meter_id, areas=caller.areas)
         try:
-            _, bounds, stretches = why(connection, house.store, meter_id, period, now=now)
+            _, bounds, stretches = why(connection, house.store, meter_id, period, now=now, shortest_s=_SHORTEST_S)
         except RefusedError as error:
             return None, [], str(error)
         return bounds, [one for one in stretches if one.meter == meter_id], ""

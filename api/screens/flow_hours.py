@@ -36,6 +36,8 @@ HOUR_MS: Final = HOUR_S * 1000
 SETTLE_MS: Final = 3 * 60_000
 """An hour is worked out so long after its end."""
 TURN_S: Final = 60.0
+_AGAIN_MS: Final = 10 * 60_000
+"""After a start ingest may still be busy with what waited for it."""
 _FIRST_S: Final = 5.0
 _CHUNK: Final = 500
 _KEEP_MS: Final = 35 * 86_400_000
@@ -82,13 +84,12 @@ def keep(database: Database, store: ReadingStore, now_ms: int) -> int:
     with database.read() as connection:
         zone = city_zone(connection)
         last = last_hour(now_ms - SETTLE_MS, zone)
-        known = dict(
-            connection.execute(
-                sa.select(_FLOW.c.hour, sa.func.min(_FLOW.c.worked_at))
-                .where(_FLOW.c.hour >= last - HOUR_MS)
-                .group_by(_FLOW.c.hour)
-            ).all()
+        rows = connection.execute(
+            sa.select(_FLOW.c.hour, sa.func.min(_FLOW.c.worked_at), sa.func.sum(_FLOW.c.known))
+            .where(_FLOW.c.hour >= last - HOUR_MS)
+            .group_by(_FLOW.c.hour)
         )
+        known = {int(hour): (int(worked_at), int(number)) for hour, worked_at, number in rows}
         wanted = [hour for hour in (last, last - HOUR_MS) if _is_due(hour, known.get(hour), last, now_ms)]
         meters = list(_due_meters(connection)) if wanted else []
     for hour in wanted:
@@ -98,11 +99,17 @@ def keep(database: Database, store: ReadingStore, now_ms: int) -> int:
     return len(wanted)
 
 
-def _is_due(hour: int, worked_at: int | None, last: int, now_ms: int) -> bool:
-    """The last hour when it was not worked out; the one before when that was done too early for what came late."""
-    if worked_at is None:
+def _is_due(hour: int, worked: tuple[int, int] | None, last: int, now_ms: int) -> bool:
+    """worked: when it was worked out, and of how many meters it was known.
+
+    The last hour when it was not yet, or of nobody; the one before when that was too early for what came late.
+    """
+    if worked is None:
         return hour == last
-    return hour != last and worked_at < hour + 2 * HOUR_MS <= now_ms - SETTLE_MS
+    worked_at, known = worked
+    if hour == last:
+        return not known and now_ms - worked_at >= _AGAIN_MS
+    return worked_at < hour + 2 * HOUR_MS <= now_ms - SETTLE_MS
 
 
 def last_hour(at_ms: int, zone: str) -> int:

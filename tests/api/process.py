@@ -110,7 +110,9 @@ def forget_jobs(folder: Path) -> None:
 
 
 @contextmanager
-def served(folder: Path, *, jobs: bool = False, **settings: Any) -> Iterator[Served]:
+def served(
+    folder: Path, *, jobs: bool = False, program: str = "tests.api.serve", **settings: Any
+) -> Iterator[Served]:
     """Start the API over a filled house, with background jobs or without; it is ended on the way out."""
     make_world(folder).close()
     if jobs:
@@ -118,7 +120,7 @@ def served(folder: Path, *, jobs: bool = False, **settings: Any) -> Iterator[Ser
     key = real_key(Database(f"sqlite:///{folder / 'registry.db'}"))
     chosen = json.dumps({"port": 0, **settings})
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.api.serve", str(folder), chosen, *(["jobs"] if jobs else [])],
+        [sys.executable, "-m", program, str(folder), chosen, *(["jobs"] if jobs else [])],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
