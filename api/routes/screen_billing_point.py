@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Final
 from urllib.parse import quote, urlencode
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy.engine import Connection
 from starlette.responses import RedirectResponse, Response
 
@@ -45,38 +46,47 @@ CAUSES: Final = ("meter_test", "misread", "leak_behind_meter", "exchange_late", 
 Fields = Mapping[str, str]
 
 
-@router.get("/billing/{period}/points/{usage_point}")
-async def point_page(
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Who asks for which total. now: [ms UTC]."""
+
+    request: Request
+    house: House
+    settings: BillingSettings
+    caller: Actor
+    period: str
+    point: str
+    now: int
+
+
+def _here(
     request: Request,
     house: InHouse,
     settings: InBilling,
     caller: InCaller,
     period: PeriodPath,
     usage_point: PointPath,
-    query: Annotated[WorklistQuery, Query()],
-) -> Response:
+) -> Here:
+    return Here(request, house, settings, caller, period, usage_point, house.clock.now_ms())
+
+
+InPlace = Annotated[Here, Depends(_here)]
+
+
+@router.get("/billing/{period}/points/{usage_point}")
+async def point_page(here: InPlace, query: Annotated[WorklistQuery, Query()]) -> Response:
     """One total with everything that a clerk needs to decide. Registry and store fail each by itself."""
-    return await _show(request, house, settings, caller, period, usage_point, query)
+    return await _show(here, query)
 
 
 async def _show(
-    request: Request,
-    house: House,
-    settings: BillingSettings,
-    caller: Actor,
-    period: str,
-    point: str,
-    query: WorklistQuery,
-    *,
-    typed: Fields | None = None,
-    refused: str = "",
-    status: int = 200,
+    here: Here, query: WorklistQuery, *, typed: Fields | None = None, refused: str = "", status: int = 200
 ) -> Response:
-    now = house.clock.now_ms()
+    house, caller, period, point, now = here.house, here.caller, here.period, here.point, here.now
 
     def look(connection: Connection) -> tuple[PointView, str | None]:
         following = next_behind(connection, caller.areas, period, query, point)
-        return point_view(connection, caller, settings, point, period, now), following
+        return point_view(connection, caller, here.settings, point, period, now), following
 
     def ask(connection: Connection) -> list[Stretch]:
         return why(connection, house.store, point, period, now=now)[2]
@@ -90,7 +100,7 @@ async def _show(
         except RefusedError as error:
             why_trouble = str(error)
     return await page(
-        house, request, caller, "billing_point.html", period=period, point=point, view=view, following=following,
+        house, here.request, caller, "billing_point.html", period=period, point=point, view=view, following=following,
         query=query, address=query.address(), trouble=trouble, why_trouble=why_trouble,
         counted=counts(stretches or []), stretches=[s for s in stretches or [] if s.state != "received"][:_STRETCHES],
         typed=typed or {}, refused=refused, causes=CAUSES, local=Times(view.tz if view else "UTC"),
@@ -99,131 +109,98 @@ async def _show(
 
 
 @router.post("/billing/{period}/points/{usage_point}/decide")
-async def decide(
-    request: Request,
-    house: InHouse,
-    settings: InBilling,
-    caller: InCaller,
-    period: PeriodPath,
-    usage_point: PointPath,
-) -> Response:
+async def decide(here: InPlace) -> Response:
     """Accept the total as it stands, or have the meter read again."""
-    fields, now = await checked_fields(request), house.clock.now_ms()
+    fields = await checked_fields(here.request)
     kind = fields.get("kind", "")
 
     def work(connection: Connection) -> str:
-        _same_version(connection, caller, usage_point, period, fields)
+        _same_version(connection, here, fields)
         note = text_of(fields, "note", _LONGEST_NOTE)
-        billing_words.decide(connection, caller, usage_point, period, kind, now=now, note=note)
+        billing_words.decide(connection, here.caller, here.point, here.period, kind, now=here.now, note=note)
         return kind
 
-    return await _act(request, house, settings, caller, period, usage_point, fields, work)
+    return await _act(here, fields, work)
 
 
 @router.post("/billing/{period}/points/{usage_point}/readings")
-async def manual_reading(
-    request: Request,
-    house: InHouse,
-    settings: InBilling,
-    caller: InCaller,
-    period: PeriodPath,
-    usage_point: PointPath,
-) -> Response:
+async def manual_reading(here: InPlace) -> Response:
     """Enter a reading that a person made 手工抄表; it travels through the office's outbox to the store."""
-    fields, now = await checked_fields(request), house.clock.now_ms()
+    fields = await checked_fields(here.request)
 
     def work(connection: Connection) -> str:
-        books.require_point(connection, caller, usage_point)
-        row = billing.require_total(connection, caller, usage_point, period).total
-        tz = connection.execute(sa.select(UsagePoint.tz).where(UsagePoint.id == usage_point)).scalar_one()
-        read_at = moment_of(fields, "read_at", Times(tz).zone)
-        if read_at is None:
-            raise FormError("time", name=texts_of(request)("billing.read_at"))
+        books.require_point(connection, here.caller, here.point)
+        row = billing.require_total(connection, here.caller, here.point, here.period).total
+        tz = connection.execute(sa.select(UsagePoint.tz).where(UsagePoint.id == here.point)).scalar_one()
+        if (read_at := moment_of(fields, "read_at", Times(tz).zone)) is None:
+            raise FormError("time")
         if row["close_id"] is not None:
-            raise RefusedError("conflict", f"period {period} of {usage_point} is closed; propose an adjustment")
-        meter = meter_there(connection, usage_point, fields.get("meter") or None, read_at)
+            raise RefusedError("conflict", f"period {here.period} of {here.point} is closed; propose an adjustment")
+        meter = meter_there(connection, here.point, fields.get("meter") or None, read_at)
         quantity = connection.execute(sa.select(Meter.quantity).where(Meter.id == meter)).scalar_one()
+        values = {quantity: to_micro(fields.get("index", "").strip())}
         office.post_manual(
-            connection, caller, meter, read_at=read_at, values={quantity: to_micro(fields.get("index", "").strip())},
-            person=text_of(fields, "person", 80), note=text_of(fields, "note", _LONGEST_NOTE), now=now,
+            connection, here.caller, meter, read_at=read_at, values=values,
+            person=text_of(fields, "person", 80), note=text_of(fields, "note", _LONGEST_NOTE), now=here.now,
         )  # fmt: skip
         return "reading"
 
-    return await _act(request, house, settings, caller, period, usage_point, fields, work)
+    return await _act(here, fields, work)
 
 
 @router.post("/billing/{period}/points/{usage_point}/adjust")
-async def adjust(
-    request: Request,
-    house: InHouse,
-    settings: InBilling,
-    caller: InCaller,
-    period: PeriodPath,
-    usage_point: PointPath,
-) -> Response:
+async def adjust(here: InPlace) -> Response:
     """Propose a refund or an extra charge 退补 on a closed total."""
-    fields, now = await checked_fields(request), house.clock.now_ms()
+    fields = await checked_fields(here.request)
 
     def work(connection: Connection) -> str:
-        books.require_point(connection, caller, usage_point)
+        books.require_point(connection, here.caller, here.point)
         cause = fields.get("cause", "")
         if cause not in CAUSES:
             raise RefusedError("invalid", "the cause must be one of the list")
+        amount = to_micro(fields.get("amount", "").strip())
         propose_adjustment(
-            connection, settings, caller, usage_point, period, amount=to_micro(fields.get("amount", "").strip()),
-            cause=cause, account=text_of(fields, "account", _LONGEST_ACCOUNT), now=now,
+            connection, here.settings, here.caller, here.point, here.period, amount=amount, cause=cause,
+            account=text_of(fields, "account", _LONGEST_ACCOUNT), now=here.now,
         )  # fmt: skip
         return "adjusted"
 
-    return await _act(request, house, settings, caller, period, usage_point, fields, work, stay=True)
+    return await _act(here, fields, work, stay=True)
 
 
 @router.post("/billing/{period}/points/{usage_point}/refresh")
-async def refresh_point(
-    request: Request,
-    house: InHouse,
-    settings: InBilling,
-    caller: InCaller,
-    period: PeriodPath,
-    usage_point: PointPath,
-) -> Response:
+async def refresh_point(here: InPlace) -> Response:
     """Compute this total again from what is stored now."""
-    fields, now = await checked_fields(request), house.clock.now_ms()
-    await house.read(lambda c: books.require_point(c, caller, usage_point))
-    scope = Scope(points=(usage_point,))
-    await house.workers.run(lambda: refresh(house.database, house.store, settings, period, scope, now=now))
-    return _to(period, usage_point, fields, "refreshed", usage_point)
+    fields = await checked_fields(here.request)
+    await here.house.read(lambda c: books.require_point(c, here.caller, here.point))
+    scope = Scope(points=(here.point,))
+    await here.house.workers.run(
+        lambda: refresh(here.house.database, here.house.store, here.settings, here.period, scope, now=here.now)
+    )
+    return _to(here, here.point, fields, "refreshed")
 
 
-def _same_version(connection: Connection, caller: Actor, point: str, period: str, fields: Fields) -> None:
+def _same_version(connection: Connection, here: Here, fields: Fields) -> None:
     text = fields.get("version", "")
     wanted = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else -1
-    check_version(wanted, billing.require_total(connection, caller, point, period).total["version"])
+    check_version(wanted, billing.require_total(connection, here.caller, here.point, here.period).total["version"])
 
 
-async def _act(
-    request: Request,
-    house: House,
-    settings: BillingSettings,
-    caller: Actor,
-    period: str,
-    point: str,
-    fields: Fields,
-    work: Callable[[Connection], str],
-    *,
-    stay: bool = False,
-) -> Response:
+async def _act(here: Here, fields: Fields, work: Callable[[Connection], str], *, stay: bool = False) -> Response:
     """Do it and lead to the next exception; what was refused is said on this page, with what was typed."""
-    t, list_of = texts_of(request), worklist_of(fields.get("list", ""))
+    t, list_of = texts_of(here.request), worklist_of(fields.get("list", ""))
 
     def inside(connection: Connection) -> tuple[str, str | None]:
         done = work(connection)
-        return done, point if stay else next_behind(connection, caller.areas, period, list_of, point)
+        if stay:
+            return done, here.point
+        return done, next_behind(connection, here.caller.areas, here.period, list_of, here.point)
 
     try:
-        done, following = await house.write(inside)
+        done, following = await here.house.write(inside)
     except FormError as error:
-        said, status = t(f"order_refused.{error.key}", **error.values), 422
+        values = error.values if error.key != "time" else {"name": t("billing.read_at")}
+        said, status = t(f"order_refused.{error.key}", **values), 422
     except ProblemError as error:
         if error.status not in (409, 412):
             raise
@@ -235,15 +212,13 @@ async def _act(
     except ValueError as error:  # an index that is no number
         said, status = str(error), 422
     else:
-        return _to(period, following, fields, done, point)
+        return _to(here, following, fields, done)
     query = WorklistQuery(**list_of.model_dump())
-    return await _show(
-        request, house, settings, caller, period, point, query, typed=fields, refused=said, status=status
-    )
+    return await _show(here, query, typed=fields, refused=said, status=status)
 
 
-def _to(period: str, point: str | None, fields: Fields, done: str, of: str) -> Response:
-    what = {"done": done, "of": of} | ({"last": "yes"} if point is None else {})
+def _to(here: Here, point: str | None, fields: Fields, done: str) -> Response:
+    what = {"done": done, "of": here.point} | ({"last": "yes"} if point is None else {})
     pairs = filter(None, (worklist_of(fields.get("list", "")).address(), urlencode(what)))
-    path = f"/billing/{period}" + (f"/points/{quote(point, safe='')}" if point is not None else "")
+    path = f"/billing/{here.period}" + (f"/points/{quote(point, safe='')}" if point is not None else "")
     return RedirectResponse(f"{path}?{'&'.join(pairs)}", 303, headers={"cache-control": "no-store"})
