@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from api.billing.calendars import Bounds, Calendars, shift
+from registry.models_books import Classification
 
 _FAR_MS: Final = 2**62
 _MONTHS: Final = 12
@@ -19,6 +23,28 @@ class ClassStay(NamedTuple):
     customer_class: str
     start: int
     end: int | None
+
+
+def changed_classes(connection: Connection, first: str, last: str) -> dict[str, list[ClassStay]]:
+    """Return the classes of those usage points, first <= id <= last, whose class ever changed; oldest first."""
+    table = Classification.__table__
+    found: dict[str, list[ClassStay]] = {}
+    for row in connection.execute(
+        sa.select(table)
+        .where(table.c.usage_point_id >= first, table.c.usage_point_id <= last)
+        .order_by(table.c.usage_point_id, table.c.from_at)
+    ):
+        found.setdefault(row.usage_point_id, []).append(ClassStay(row.customer_class, row.from_at, row.to_at))
+    return found
+
+
+def bounds_at(connection: Connection, calendars: Calendars, place: Any, period: str) -> Bounds | None:
+    """Return a period of one usage point by the class that it belongs to. place: its row in the books."""
+    stays = changed_classes(connection, place.id, place.id).get(place.id)
+    if stays is None:
+        return calendars.bounds(place.customer_class, place.medium, period, place.tz)
+    found = period_of(calendars, stays, place.medium, period, place.tz)
+    return None if found is None else found[1]
 
 
 def period_of(

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from api.billing.calendars import ANY, DEFAULTS, Bounds, Calendar, Calendars, ExtraDay
 from api.billing.chain import STOPS, limits_for
-from api.billing.classes import ClassStay, period_of
+from api.billing.classes import ClassStay, changed_classes, period_of
 from api.billing.rules import Rules
 from api.billing.settings import BillingSettings
 from api.billing.states import Hanging, Word
@@ -26,7 +26,7 @@ from registry.models_billing import (
     CalorificValue,
     ReadingCorrection,
 )
-from registry.models_books import BookEntry, Classification, Occupancy
+from registry.models_books import BookEntry, Occupancy
 
 _DAY_MS = 86_400_000
 
@@ -186,7 +186,7 @@ def _block(connection: Connection, period: str, first: str, last: str) -> _Block
         .order_by(table.c.usage_point_id, table.c.from_at)
     ):
         block.changes.setdefault(row.usage_point_id, []).append(row)
-    block.classes = _classes(connection, first, last)
+    block.classes = changed_classes(connection, first, last)
     block.history = books.history(connection, period, first, last)
     block.stopped = books.stopped_since(connection, period, STOPS, first, last)
     block.frozen = books.frozen_bounds(connection, period, first, last)
@@ -198,19 +198,6 @@ def _block(connection: Connection, period: str, first: str, last: str) -> _Block
     )
     block.sealed = {row.meter_id: row.at for row in seals}
     return block
-
-
-def _classes(connection: Connection, first: str, last: str) -> dict[str, list[ClassStay]]:
-    """Classes of those usage points whose class ever changed."""
-    table = Classification.__table__
-    found: dict[str, list[ClassStay]] = {}
-    for row in connection.execute(
-        sa.select(table)
-        .where(table.c.usage_point_id >= first, table.c.usage_point_id <= last)
-        .order_by(table.c.usage_point_id, table.c.from_at)
-    ):
-        found.setdefault(row.usage_point_id, []).append(ClassStay(row.customer_class, row.from_at, row.to_at))
-    return found
 
 
 def _words(connection: Connection, period: str, first: str, last: str) -> dict[str, Word]:

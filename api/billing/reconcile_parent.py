@@ -107,7 +107,7 @@ def compare(
     for name, spot in sorted(parents.items()):
         if (scope.district and spot.district != scope.district) or (scope.points and name not in scope.points):
             continue
-        bounds = rules.calendars.bounds(spot.customer_class, spot.medium, period, spot.tz)
+        bounds = spot.bounds(rules.calendars, period)
         below = [] if bounds is None else supply.children_between(links, bounds.start, bounds.end).get(name, [])
         if bounds is None or not below:
             continue

@@ -116,7 +116,7 @@ def compare(
     """Yield the comparison of every prepaid usage point that is due in a period, block by block."""
     with database.read() as connection:
         found = spots(connection, _prepaid(connection, scope))
-    due = [(found[name], bounds) for name in sorted(found) if (bounds := _bounds(found[name], rules, period))]
+    due = [(found[name], bounds) for name in sorted(found) if (bounds := found[name].bounds(rules.calendars, period))]
     by_spot = {spot.point.id: bounds for spot, bounds in due}
     for block in blocks([spot for spot, _ in due]):
         since = min(by_spot[spot.point.id].start for spot in block)
@@ -128,10 +128,6 @@ def compare(
                 connection, block, since - look_back - settings.load_days * DAY_MS, until + _later(rules)
             )
         yield [_one(spot, by_spot[spot.point.id], read, rules, settings, bought) for spot in block]
-
-
-def _bounds(spot: Spot, rules: RulesInForce, period: str) -> Bounds | None:
-    return rules.calendars.bounds(spot.customer_class, spot.medium, period, spot.tz)
 
 
 def _later(rules: RulesInForce) -> int:

@@ -103,7 +103,7 @@ def compare(
     due = {}
     for name in sorted(found):
         spot = found[name]
-        bounds = rules.calendars.bounds(spot.customer_class, spot.medium, period, spot.tz)
+        bounds = spot.bounds(rules.calendars, period)
         if bounds is not None:
             due[name] = bounds
     for block in blocks([found[name] for name in due]):

@@ -9,8 +9,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from api.billing.calendars import Bounds
+from api.billing.calendars import Bounds, Calendars
 from api.billing.chain import Sample, limits_for
+from api.billing.classes import ClassStay, changed_classes, period_of
 from api.billing.compute import read_samples
 from api.billing.load import RulesInForce
 from api.billing.rules import Rules
@@ -36,6 +37,14 @@ class Spot:
     customer_class: str
     district: str
     tz: str
+    classes: tuple[ClassStay, ...] = ()
+
+    def bounds(self, calendars: Calendars, period: str) -> Bounds | None:
+        """Return a period by the class that it belongs to; classes: empty while it never changed."""
+        if not self.classes:
+            return calendars.bounds(self.customer_class, self.medium, period, self.tz)
+        found = period_of(calendars, self.classes, self.medium, period, self.tz)
+        return None if found is None else found[1]
 
 
 def spots(connection: Connection, ids: Sequence[str]) -> dict[str, Spot]:
@@ -43,11 +52,16 @@ def spots(connection: Connection, ids: Sequence[str]) -> dict[str, Spot]:
     found: dict[str, Spot] = {}
     for start in range(0, len(ids), _IDS):
         chunk = ids[start : start + _IDS]
-        stays = _stays(connection, chunk)
+        stays, classes = _stays(connection, chunk), changed_classes(connection, min(chunk), max(chunk))
         for row in connection.execute(sa.select(UsagePoint.__table__).where(UsagePoint.id.in_(chunk))):
             own = [_stay(stay, row) for stay in stays.get(row.id, [])]
             found[row.id] = Spot(
-                Point(row.id, own, row.account_number), row.medium, row.customer_class, row.district, row.tz
+                Point(row.id, own, row.account_number),
+                row.medium,
+                row.customer_class,
+                row.district,
+                row.tz,
+                tuple(classes.get(row.id, ())),
             )
     return found
 

@@ -142,7 +142,7 @@ def _verify(database: Database, period: str) -> None:
         emit(json.dumps({"close": closed["id"], "hash": closed["hash"], "wrong": wrong[closed["id"]]}))
         for line in wrong[closed["id"]][:_SHOWN]:
             say(line)
-    say(f"{len(found)} closes of {period} verified, {sum(map(bool, wrong.values()))} are not as they were")
+    say(f"{period}: {len(found)} verified, {sum(map(bool, wrong.values()))} of them not as closed")
     if any(wrong.values()):
         raise typer.Exit(EXIT_FAILED)
 
@@ -189,6 +189,9 @@ def why_short(
         for stretch in found:
             emit(json.dumps(spoken_stretch(stretch)))
         answers = ", ".join(f"{count} {state}" for state, count in counts(found).items() if count)
+        for stretch in [each for each in found if each.state != "received"][:_SHOWN]:
+            times = f"{rfc3339(stretch.first)} to {rfc3339(stretch.last)}"
+            say(f"{stretch.state}, {stretch.count} readings from {times}: {stretch.detail or stretch.cause}")
         say(f"{point}, {rfc3339(bounds.start)} to {rfc3339(bounds.end)}: {answers or 'no meter hung here'}")
         if total is not None:
             say(f"{total['state']} {total['cause']} {total['detail']}".rstrip())

@@ -6,8 +6,10 @@ from api.billing.calendars import Calendars
 from api.billing.classes import ClassStay, period_of
 from api.billing.compute import Total, compute
 from api.billing.keep import refresh
-from api.billing.load import Scope
+from api.billing.load import Scope, calendars_of
 from api.billing.settings import BillingSettings
+from api.billing.spans import spots
+from api.billing.why import why
 from ingest.store_sqlite import SqliteStore
 from registry import book_changes, classes
 from registry.books import import_meters
@@ -79,6 +81,10 @@ def test_a_home_that_becomes_a_shop_is_billed_by_its_class_of_then_also_when_it_
     assert due(database, store, "2026-03") == due(database, store, "2026-03", Scope(customer_class="commercial"))
     assert due(database, store, "2026-03", Scope(customer_class="residential")) == []
     assert len(due(database, store, "2026-02", Scope(customer_class="residential"))) == 1
+    with database.read() as connection:
+        _, bounds, _ = why(connection, store, "M-P1", "2026-03", now=NOW)
+        assert (bounds.start, bounds.end) == (at("2026-02-20T00:00"), at("2026-03-22T00:00"))
+        assert spots(connection, ["P1"])["P1"].bounds(calendars_of(connection), "2026-03") == bounds
     with database.begin() as connection:
         book_changes.undo(connection, ADMIN, entry, now=NOW + 1, note="wrong house")
     (home,) = due(database, store, "2026-03")
