@@ -52,7 +52,8 @@ def read_books(
     districts = {row.id: row.district for row in connection.execute(sa.select(gateway.id, gateway.district))}
     for m in places.table.meters:
         wiring[m.meter_id] = {**wiring.get(m.meter_id, {}), "district": m.district}
-    topology = Topology(meters, districts, everyone=None if parts is None else _everyone(connection, districts, t1))
+    everyone = {} if parts is None else _everyone(connection, districts, t1)
+    topology = Topology(meters, {**districts, **everyone}, everyone=everyone)
     return Books(places, wiring, topology, with_changes(connection, thresholds))
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from anomaly import flood, memory
+from anomaly import flood, flood_memory, memory
 from anomaly.books import Books, gateways_away, read_books
 from anomaly.days import DAY_S
 from anomaly.engine import Engine, EngineShape
@@ -60,7 +60,7 @@ class Loaded:
     engine: Engine
     watch: Watch
     saved: memory.Saved
-    flood: flood.Memory
+    flood: flood_memory.Memory
 
 
 class City:
@@ -91,7 +91,7 @@ class City:
         self._unsaved: dict[str, tuple[Finding, int]] = {}
         self._parents: dict[str, str] = {}
         self._judgement: flood.Judgement | None = None
-        self._limits = flood.Limits.of(settings.flood)
+        self._limits = flood_memory.Limits.of(settings.flood)
         self._neighbours = Neighbours(self._parts)
         self._flood_at = self._renew_at = self._load_s = 0.0
 
@@ -141,7 +141,12 @@ class City:
         saved.known(known)
         mine = [item for item in outages if self._ours(books, item)]
         self._now = Loaded(
-            books, feed, engine, Watch(engine, judged_s), saved, flood.resume(books.topology, mine, now_s * 1000)
+            books,
+            feed,
+            engine,
+            Watch(engine, judged_s),
+            saved,
+            flood_memory.resume(books.topology, mine, now_s * 1000),
         )
         self._flood_at = 0.0
         self._follow(self._now, fresh, now_s)
@@ -230,7 +235,8 @@ class City:
         with self._database.read() as connection:
             away = gateways_away(connection, now_ms, self.settings.gateway_stale_s)
             others = self._neighbours.read(connection, here.books.topology)
-        losses = here.engine.silence.coming()
+        meters = len(here.books.topology.meters)
+        losses = here.engine.silence.coming() if here.flood.watches else np.zeros(meters, bool)
         losses[[finding.row for finding in here.engine.book.open_of("comms_loss")]] = True
         self._judgement = flood.judge(
             here.books.topology,

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy.engine import Connection
 
-from anomaly.flood import Memory, Others, Watch
+from anomaly.flood_memory import Memory, Others, Watch
 from anomaly.topology import Topology
 from metering.messages import PARTS, part_of
 from registry import findings, watch

@@ -167,7 +167,7 @@ class Cut:
     def _services(self, stop: asyncio.Event) -> Iterator[Coroutine[Any, Any, None]]:
         path, broker = self.folder / "readings.db", self.broker.settings
         yield run_ingest(
-            IngestSettings(flush_s=600.0, report_s=120.0, reload_s=HOUR),
+            IngestSettings(flush_s=600.0, report_s=600.0, reload_s=HOUR),
             broker=broker,
             database=self.database,
             store=SqliteStore(path, mode="write"),

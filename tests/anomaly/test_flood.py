@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from anomaly import flood
-from anomaly.flood import Judgement, Limits, Memory, judge
+from anomaly import flood_memory
+from anomaly.flood import Judgement, judge
+from anomaly.flood_memory import Limits, Memory
 from anomaly.topology import Topology, Wired
 from registry import findings
 from registry.database import Database
@@ -280,7 +281,7 @@ def test_a_restart_in_the_middle_changes_nothing(database: Database) -> None:
     before = len(c.changes)
     now = cut + 3 * HOUR + 2 * MINUTE  # the gateways are back already, most meters are not read yet
     with database.read() as connection:
-        c.memory = flood.resume(c.topology, findings.open_findings(connection), now)
+        c.memory = flood_memory.resume(c.topology, findings.open_findings(connection), now)
     rounds(c, now, now + 30 * MINUTE, MINUTE)
     assert {change.sort for change in c.changes[before:]} <= {"cleared", "updated"}
     assert c.count(active=True) == 0

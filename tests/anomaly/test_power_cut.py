@@ -13,18 +13,18 @@ from tests.anomaly.power_cut import Cut, Plan
 
 
 def rules(folder: Path, hours: int = 3) -> AnomalySettings:
-    """A service that looks every five minutes, and finds a loss after so many hours of silence."""
+    """A service that looks every ten minutes, and finds a loss after so many hours of silence."""
     path = folder / "thresholds.toml"
     path.write_text(f'version = "test"\n[defaults]\n"comms_loss.min_hours" = {hours}\n', "utf-8")
     return AnomalySettings(
-        look_s=300.0,
-        flood_s=300.0,
+        look_s=600.0,
+        flood_s=600.0,
         thresholds=path,
         report_s=3600.0,
         reload_s=3600.0,
         heartbeat_s=3600.0,
         gateway_stale_s=86_400.0,
-        lease_s=1200.0,
+        lease_s=2400.0,
     )
 
 
