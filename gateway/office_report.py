@@ -20,6 +20,8 @@ from metering.clock import Clock
 from metering.messages import BusHealth, Health, MeterOnBus
 
 EVERY_S: Final = 300.0
+FIRST_S: Final = 15.0
+"""The first pause, doubled until it is EVERY_S: nobody may listen yet when a gateway and the office start together."""
 MOST_METERS: Final = 400
 """Meters named in one message; the rest is counted."""
 
@@ -31,13 +33,15 @@ class OfficeReport:
         self._clock = clock
         self._began = clock.monotonic()
         self._due = self._began
+        self._pause = FIRST_S
 
     def add(self, health: Health, buses: Iterable[Bus], plan: Plan) -> Health:
         """Return the message, with the buses when the last time is long ago."""
         now = self._clock.monotonic()
         if now < self._due:
             return health
-        self._due = now + EVERY_S
+        self._due = now + self._pause
+        self._pause = min(EVERY_S, 2 * self._pause)
         return msgspec.structs.replace(health, buses=bus_healths(buses, plan, counts_s=now - self._began))
 
 

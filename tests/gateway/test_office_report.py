@@ -38,10 +38,21 @@ def test_buses_go_along_once_in_five_minutes_and_can_be_read_again() -> None:
         buses, office = list(_poller(plan, clock).buses.values()), OfficeReport(clock)
         assert office.add(PLAIN, buses, plan).buses
         assert office.add(PLAIN, buses, plan).buses is None
+        told = []
+        for second in range(1, 1200):
+            clock.pause(1.0)
+            again = office.add(PLAIN, buses, plan)
+            told += [second] if again.buses else []
+        # after 15 s, 30 s, 60 s, 120 s, 240 s, and then every five minutes
+        assert told == [15, 45, 105, 225, 465, 765, 1065]
         clock.pause(EVERY_S)
         again = office.add(PLAIN, buses, plan)
         assert again.buses
-        assert (again.buses[0].bus, again.buses[0].kind, again.buses[0].counts_s) == ("stair", "serial", EVERY_S)
+        assert (again.buses[0].bus, again.buses[0].kind, again.buses[0].counts_s) == (
+            "stair",
+            "serial",
+            1199 + EVERY_S,
+        )
         assert decode_health(encode(again)) == again
 
     asyncio.run(scenario())
