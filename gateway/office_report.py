@@ -21,7 +21,7 @@ from metering.messages import BusHealth, Health, MeterOnBus
 
 EVERY_S: Final = 300.0
 FIRST_S: Final = 15.0
-"""The first pause, doubled until it is EVERY_S: nobody may listen yet when a gateway and the office start together."""
+"""The first pause, doubled until it is EVERY_S: nobody may listen yet when gateway and office start together."""
 MOST_METERS: Final = 400
 """Meters named in one message; the rest is counted."""
 
