@@ -46,6 +46,10 @@ def decide(
         )
     if kind == "accept" and row["cause"] == "reread":
         raise RefusedError("conflict", f"{usage_point} was sent back to be read again; a new reading settles it")
+    if row["consumption"] is None:
+        raise RefusedError(
+            "conflict", f"{usage_point} has no total in {period} that could be read again; enter a reading"
+        )
     facts = {"usage_point_id": usage_point, "period": period, "kind": kind, "consumption": row["consumption"]}
     decision = facts | {"cause": row["cause"], "note": note, "actor": actor.name, "at": now}
     connection.execute(sa.insert(BillingDecision).values(decision))

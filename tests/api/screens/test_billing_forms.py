@@ -13,7 +13,7 @@ from api.jobs.settings import JobSettings
 from api.jobs.workshop import Workshop
 from registry import billing as books
 from registry.models import Installation
-from registry.models_billing import BillingDelta
+from registry.models_billing import BillingDelta, BillingTotal
 from registry.models_books import OfficeRow
 from registry.roles import Actor, Role
 from tests.api.billing_world import END, PERIOD, ends, total
@@ -38,6 +38,12 @@ def doubt(world: World) -> int:
     return version
 
 
+def version_of(world: World, point: str) -> list[int]:
+    wanted = sa.select(BillingTotal.version).where(BillingTotal.usage_point_id == point)
+    with world.database.read() as connection:
+        return list(connection.execute(wanted).scalars())
+
+
 def test_a_decision_leads_to_the_next_total_and_an_old_page_changes_nothing(world: World) -> None:
     version = doubt(world)
 
@@ -57,6 +63,9 @@ def test_a_decision_leads_to_the_next_total_and_an_old_page_changes_nothing(worl
         page = await li.look(f"/billing/{PERIOD}/points/UP-3?view=missing")
         assert "Accept" not in page  # there is nothing to accept
         assert "Next" not in page
+        (missing,) = version_of(world, "UP-3")
+        said = await li.post(f"/billing/{PERIOD}/points/UP-3/decide", 409, kind="reread", version=missing)
+        assert "has no total in 2026-02 that could be read again" in plain(said.text)
 
     as_person(world, "li2", Role.BILLING, work=work)
 
