@@ -304,3 +304,28 @@ def test_why_and_the_report_over_http(town: World) -> None:
         "doubtful": 1,
         "missing": 1,
     }
+
+
+def test_a_rule_of_validation_changes_from_a_date_on_and_says_who_and_why(town: World) -> None:
+    rules = "/api/v1/billing/validation-rules"
+    change = {
+        "rule": "clock_off",
+        "valid_from": "2099-01-01T00:00:00Z",
+        "limits": {"most_s": 600},
+        "reason": "weekly",
+    }
+    made = post(town, rules, change, Idempotency_Key="rule")
+    assert made.status_code == 201, made.text
+    assert post(town, rules, change, Idempotency_Key="rule").json() == made.json()
+    seen = [rule for rule in town.get(rules).json()["items"] if rule["rule"] == "clock_off"]
+    assert [(rule["version"], rule["limits"], rule["reason"]) for rule in seen] == [
+        (1, {"most_s": 3600}, ""),
+        (2, {"most_s": 600}, "weekly"),
+    ]
+    assert (seen[0]["valid_from"], seen[1]["valid_from"]) == (None, "2099-01-01T00:00:00.000Z")
+    for wrong in ({"rule": "clock"}, {"limits": {"most_s": 1}}, {"valid_from": "2020-01-01T00:00:00Z"}):
+        assert post(town, rules, change | wrong).status_code in (404, 422), wrong
+    assert post(town, rules, change | {"limits": {}}).status_code == 409
+    north = key(town, Role.SUPERVISOR, areas=frozenset({"north"}))
+    assert post(town, rules, change, shown=north).status_code == 403
+    assert post(town, rules, change, shown=key(town, Role.BILLING)).status_code == 403
