@@ -19,8 +19,10 @@ PAGES = {
     "overview": "/",
     "alarms": "/alarms",
     "alarm": "/alarms/1",
+    "shift": "/shift",
     "meters": "/meters",
     "meter": "/meters/G-0001",
+    "meter-why": "/meters/G-0001/why",
     "field": "/field",
     "orders": "/orders",
     "order": "/orders/1",
@@ -96,7 +98,7 @@ def take(window: Browser, path: str, file: Path, width: int) -> None:
     size(window.driver, width, 900)
     window.open(path)
     window.one("main h1")
-    if path.startswith("/meters/"):
+    if path.startswith("/meters/") and not path.endswith("/why"):
         window.one("#charts[data-drawn=true]")
     wide = window.driver.execute_script("return document.documentElement.scrollWidth")
     assert wide <= width, f"{path} is {wide} px wide at {width} px"

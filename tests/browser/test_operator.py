@@ -17,7 +17,7 @@ from tests.api.process import Served
 from tests.browser.house import Browser, browser, house, inject
 
 AXE = Path(__file__).parents[2] / "api" / "pages" / "web" / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = ("/", "/alarms", "/alarms/1", "/meters", "/meters/G-0001", "/field")
+PAGES = ("/", "/alarms", "/alarms/1", "/shift", "/meters", "/meters/G-0001", "/field")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,40 @@ def test_operator_sees_a_new_finding_within_two_seconds_and_acknowledges_it(
     assert window.driver.execute_script("return window.kept"), "the page was loaded anew"
     assert window.asked() == {place[0].address}
     assert window.faults() == []
+
+
+def test_what_is_ticked_and_unfolded_outlives_a_renewal_and_is_acknowledged_at_once(
+    place: tuple[Served, Database, Browser],
+) -> None:
+    _, database, window = place
+    window.log_in("operator")
+    window.prefer(language="en", theme="dark")
+    for key in ("many:1", "many:2"):
+        inject(database, key=key)
+    window.open("/alarms")
+    boxes = [box.get_attribute("id") for box in window.all("input[name=pick]")][:2]
+    for box in boxes:
+        window.click(f"#{box}")
+    window.click("tr.folded summary")
+    window.driver.execute_script("window.kept = true")
+    before = len(window.all("input[name=pick]"))
+    deadline = time.monotonic() + 30
+    number = 2
+    while len(window.all("input[name=pick]")) == before:  # the stream needs its first look before anything is new
+        number += 1
+        inject(database, key=f"many:{number}")
+        time.sleep(0.5)
+        assert time.monotonic() < deadline
+    assert window.driver.execute_script("return window.kept"), "the page was loaded anew"
+    window.until(lambda: window.all("tr.folded details[open]"))
+    window.until(lambda: all(window.one(f"#{box}").is_selected() for box in boxes))
+    window.click("#acknowledge-many")
+    rows = [box.replace("pick", "alarm") for box in boxes]
+    window.until(lambda: all(window.all(f"#{name} .state.ACKED") for name in rows))
+    window.open("/shift")
+    window.one("form[action$='/note'] input[name=note]").send_keys("two leaks at Hill Road")
+    window.click("#add-note")
+    window.until(lambda: "two leaks at Hill Road" in window.one("ol.history").text)
 
 
 def test_viewer_sees_the_alarm_and_no_button_for_it(place: tuple[Served, Database, Browser]) -> None:
