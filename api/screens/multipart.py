@@ -62,8 +62,12 @@ def _bad() -> ProblemError:
 
 
 async def checked_form(request: Request) -> tuple[dict[str, str], dict[str, list[bytes]]]:
-    """Return fields and files of a form that shows the login's own token. Raises: ProblemError 403, 415, 422."""
-    fields, files = split(request.headers.get("content-type", ""), await request.body())
+    """Return fields and files of a form that shows the login's own token. Raises: ProblemError 403, 422.
+
+    A body that is no such form shows no token.
+    """
+    kind = request.headers.get("content-type", "")
+    fields, files = split(kind, await request.body()) if _KIND.fullmatch(kind.strip()) else ({}, {})
     identity: Identity = request.scope[IDENTITY]
     if not identity.fits(fields.get("csrf_token", "")):
         raise ProblemError(403, "csrf-token", "this form does not belong to this login; go back and load it anew")
