@@ -23,8 +23,16 @@ _BURST: Final = 0.5
 
 def injected_meters(house: VirtualHouse) -> frozenset[str]:
     """Return the meters whose counter somebody changed."""
-    touched = [mark for made, _ in house.fleet.tcp.control.injections.history for mark in made.touched]
-    return frozenset(meter for meter, what in touched if what in ("flow", "index"))
+    return frozenset(meter for meter, what in _touched(house) if what in ("flow", "index"))
+
+
+def spoilt_meters(house: VirtualHouse) -> frozenset[str]:
+    """Return the meters whose answers somebody spoilt."""
+    return frozenset(meter for meter, what in _touched(house) if what == "fault")
+
+
+def _touched(house: VirtualHouse) -> list[tuple[str, str]]:
+    return [mark for made, _ in house.fleet.tcp.control.injections.history for mark in made.touched]
 
 
 def write_injected(house: VirtualHouse) -> None:

@@ -24,7 +24,7 @@ from metergate.virtual_billed import billed
 from metergate.virtual_course import on_wires
 from metergate.virtual_exports import ALL_TIME, EXPORTS, digests, write_exports, write_truth
 from metergate.virtual_found import found
-from metergate.virtual_injected import write_injected
+from metergate.virtual_injected import spoilt_meters, write_injected
 from metergate.virtual_words import words
 from metering.clock import rfc3339
 from registry.database import Database
@@ -92,7 +92,7 @@ def _frames(house: VirtualHouse, answers: Iterable[Answer]) -> dict[str, Any]:
     if house.disturbed:
         return {"planned": frames.planned, "sent": frames.sent, "seen": frames.seen, "polls": frames.polls,
                 "healthy_planned": 0, "healthy_answered": 0, "wires": on_wires(house)}  # fmt: skip
-    healthy = {meter.name for meter in house.meters if not house.is_disturbed(meter)}
+    healthy = {meter.name for meter in house.meters if not house.is_disturbed(meter)} - spoilt_meters(house)
     answered = Counter(answer.meter for answer in answers if answer.outcome == "ok" and answer.meter in healthy)
     planned = sum(count for name, count in house.planned.items() if name in healthy)
     return {

@@ -13,7 +13,7 @@ _INDENT: Final = " " * 10
 def words(report: Mapping[str, Any]) -> str:
     """Return the report as text, for a terminal of 120 columns."""
     lines = [
-        f"{report['title']}, seed {report['seed']}: {report['meters']:,} meters, {report['days']:g} days from "
+        f"{report['title']}, seed {report['seed']}: {report['meters']:,} meters, {report['days']:.4g} days from "
         f"{report['first_day']} on",
         "",
         *_wire(report["frames"]),

@@ -96,6 +96,7 @@ def test_a_leak_injected_from_the_command_line_is_found_while_the_run_goes_on(tm
             wait_for(lambda: (folder / "farm.json").exists(), run, tmp_path / "said")
             metergate("inject", "flow", "taps-0002", "leak", "--rate", "1.2", "--folder", str(folder))
             in_force = metergate("inject", "list", "--folder", str(folder)).stdout
+            metergate("inject", "fault", "taps-0003", "silent", "--folder", str(folder))
             assert json.loads(in_force)["flow"]["kind"] == "leak"
             wait_for(lambda: "found: leak at taps-0002" in (tmp_path / "said").read_text(), run, tmp_path / "said")
             metergate("inject", "undo", "all", "--folder", str(folder))
@@ -108,5 +109,5 @@ def test_a_leak_injected_from_the_command_line_is_found_while_the_run_goes_on(tm
     assert report["stored"]["lost"] == report["stored"]["invented"] == 0
     assert report["days"] < 30, "Ctrl-C ended the story, and what was read arrived"
     injected = [json.loads(line) for line in (folder / "injections.jsonl").read_text().splitlines()]
-    assert [line["meter"] for line in injected] == ["taps-0002"]
+    assert [line["meter"] for line in injected] == ["taps-0002", "taps-0003"]
     assert injected[0]["until"] > injected[0]["at"]
