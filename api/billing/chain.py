@@ -52,7 +52,7 @@ class Sample(NamedTuple):
     """
 
     at: int
-    index: int
+    index: int  # type: ignore[assignment]  # the meter's word; nobody asks a sample for tuple.index
     quality: str = "valid"
     source: str = "poll"
     edited: bool = False

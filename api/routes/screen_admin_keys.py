@@ -108,8 +108,8 @@ def _typed(lists: Mapping[str, list[str]]) -> dict[str, Any]:
 
 async def _once(request: Request, house: House, caller: Actor, text: str, facts: KeyFacts) -> Response:
     return await admin_page(
-        house, request, caller, "admin_once.html", came_from=_ADDRESS, object=f"{facts.name} ({facts.id})", secret=text,
-        sort="key", until=facts.expires_at,
+        house, request, caller, "admin_once.html", came_from=_ADDRESS, object=f"{facts.name} ({facts.id})",
+        secret=text, sort="key", until=facts.expires_at,
     )  # fmt: skip
 
 

@@ -15,7 +15,8 @@ _UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 100
 
 def span(ms: int | float) -> str:
     """Return a time span in its two largest units: "2 d 3 h", "45 s"."""
-    left, parts = int(abs(ms)), []
+    left = int(abs(ms))
+    parts: list[str] = []
     for unit, size in _UNITS:
         if left >= size or (parts and unit == "s"):
             parts.append(f"{left // size} {unit}")

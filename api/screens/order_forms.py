@@ -130,7 +130,7 @@ def _times(fields: Fields, zone: Any, accepted_at: int | None, now_ms: int) -> d
     arrived = moment_of(fields, "arrived_at", zone)
     if arrived is None:
         raise FormError("arrived")
-    typed = [("arrived_at", arrived)]
+    typed: list[tuple[str, int | None]] = [("arrived_at", arrived)]
     typed += [(name, moment_of(fields, name, zone)) for name in ("started_at", "finished_at", "left_at")]
     before, found = accepted_at, {}
     for name, when in typed:

@@ -1,4 +1,4 @@
-"""Rules of validation are versions with dates: nothing that was judged is judged anew, and every change has a name."""
+"""Rules of validation are versions with dates: what was judged is not judged anew, every change has a name."""
 
 from __future__ import annotations
 
