@@ -89,7 +89,8 @@ def _fill_registry(site: Site) -> None:
         at = site.table.meters[site.table.rows["SM10046"]].replaced_s * 1000
         new = connection.execute(sa.select(Installation.__table__).where(Installation.meter_id == "SM10046"))
         facts = dict(new.mappings().one()) | {"id": None, "meter_id": OLD, "removed_at": at}
-        device = connection.execute(sa.select(Meter.__table__).where(Meter.id == "SM10046")).mappings().one()
+        columns = [column for column in Meter.__table__.columns if column.computed is None]
+        device = connection.execute(sa.select(*columns).where(Meter.id == "SM10046")).mappings().one()
         connection.execute(sa.insert(Meter), [dict(device) | {"id": OLD}])
         connection.execute(sa.insert(Installation), [facts])
         moved = sa.update(Installation).where(Installation.meter_id == "SM10046")
