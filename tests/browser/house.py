@@ -61,6 +61,10 @@ class Browser:
         """The first element by CSS selector, waited for."""
         return self.until(lambda: (self.all(selector) or [None])[0])
 
+    def words(self, selector: str) -> str:
+        """The text of the first element, looked at anew when the page renewed itself in between."""
+        return self.until(lambda: [self.all(selector)[0].text])[0]
+
     def click(self, selector: str) -> None:
         """Click it; found anew when the page renewed itself in between."""
 

@@ -68,7 +68,7 @@ def test_somebody_new_gets_a_password_for_one_time_and_sets_up_an_authenticator(
     fill(window, name="chen", display_name=HARMLESS, areas="*")
     window.click("input[name=role][value=engineer]")
     window.click("#make")
-    once = window.one("#secret").text
+    once = window.words("#secret")
     window.open("/admin/users")
     assert once not in window.driver.page_source
     assert HARMLESS in window.text()  # whatever a name says, it is text
@@ -85,7 +85,7 @@ def test_somebody_new_gets_a_password_for_one_time_and_sets_up_an_authenticator(
     window.open("/account")
     window.click("#enrol")
     assert window.one("img.qr").size["width"] > 100
-    codes = pyotp.TOTP(window.one("#secret").text.replace(" ", ""))
+    codes = pyotp.TOTP(window.words("#secret").replace(" ", ""))
     now = SystemClock().now_ms() // 1000
     fill(window, code=codes.at(now))
     window.click("#confirm")
@@ -123,7 +123,7 @@ def test_a_threshold_is_proposed_tried_on_the_past_and_confirmed_by_another(plac
     enter(window, "supervisor")
     window.open(address)
     window.click("#confirm")
-    window.until(lambda: "confirmed, not yet in force" in window.one("#state").text)
+    window.until(lambda: "confirmed, not yet in force" in window.words("#state"))
     assert window.faults() == []
 
 
@@ -138,8 +138,8 @@ def test_an_engineer_adopts_one_refused_row_and_discards_another(place: Place) -
         window.click(f"#{verb}-{number}")
         window.until(lambda row=number: window.all(".done") and not window.all(f"#row-{row}"))  # type: ignore[misc]  # one row each
     window.open("/field/quarantine?view=all&gateway=gw-2")
-    assert "waits to be sent" in window.one(f"#row-{good}").text
-    assert "discarded" in window.one(f"#row-{useless}").text
+    assert "waits to be sent" in window.words(f"#row-{good}")
+    assert "discarded" in window.words(f"#row-{useless}")
     window.open("/field/gw-1")
     assert "A sweep takes 25.2 s" in window.text()
     assert window.faults() == []
@@ -156,7 +156,7 @@ def test_a_viewer_finds_no_way_to_any_of_it(place: Place) -> None:
         assert not window.all("main form[method=post]")
     for path in ("/admin", "/admin/users", "/field/quarantine"):
         window.open(path)
-        assert "403" in window.one(".missing").text
+        assert "403" in window.words(".missing")
 
 
 @pytest.mark.parametrize(("language", "theme"), [("zh", "dark"), ("en", "light")])

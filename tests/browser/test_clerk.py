@@ -48,16 +48,16 @@ def test_the_clerk_works_three_exceptions_and_closes_the_month(town: Town, windo
     window.open(f"/billing/{town.period}?district=west")
     window.click("#begin")
     # B-2 used 5 m³ a day: more than 100 in a month
-    window.until(lambda: "B-2" in window.one("h1").text)
-    assert "large use" in window.one(".states").text
+    window.until(lambda: "B-2" in window.words("h1"))
+    assert "large use" in window.words(".states")
     assert HARMLESS in window.text()  # whatever an address says, it is text
     window.click("#accept")
-    window.until(lambda: "B-3" in window.one("h1").text)
+    window.until(lambda: "B-3" in window.words("h1"))
     assert "B-2: accepted." in window.text()
     window.click("#reread")
-    window.until(lambda: "B-4" in window.one("h1").text)
+    window.until(lambda: "B-4" in window.words("h1"))
     # B-4 fell silent five days before; somebody went there on the last evening. It had 1070 m³, and uses one a day
-    assert "missing" in window.one(".states").text
+    assert "missing" in window.words(".states")
     type_reading(window, town, "x", "Li Si")
     window.until(lambda: "Not done:" in window.text())
     assert window.one("[name=person]").get_attribute("value") == "Li Si"  # what was typed is kept
@@ -69,7 +69,7 @@ def test_the_clerk_works_three_exceptions_and_closes_the_month(town: Town, windo
     window.open(f"/billing/{town.period}/points/B-4?district=west")
     assert "stored: compute this total again" in window.text()
     window.click("#compute")
-    window.until(lambda: "billed" in window.one(".states").text)
+    window.until(lambda: "billed" in window.words(".states"))
     window.click(".path a[href*='district=west']")
     window.click("#to-close")
     fill(window, "form.filters", district="west")
@@ -101,7 +101,7 @@ def test_an_approver_approves_a_delta_that_he_did_not_make(town: Town, window: B
     window.click("#adjust")
     window.until(lambda: "it waits for approval" in window.text())
     window.click("a[href^='/billing/deltas/']:not([href$='deltas/'])")
-    assert "You proposed it" in window.one("#no-word").text
+    assert "You proposed it" in window.words("#no-word")
     assert window.all("#approve") == []
     address = window.driver.current_url.removeprefix(town.running.address)
     enter(window, "lead")
@@ -109,8 +109,8 @@ def test_an_approver_approves_a_delta_that_he_did_not_make(town: Town, window: B
     window.click("#approve")
     window.until(lambda: "team lead approved" in window.text())
     assert "user:lead" in window.text()
-    assert "You have given your word on it." in window.one("#no-word").text
-    assert "proposed" in window.one(".states").text  # above 500 m³: the department's head and the administrator, too
+    assert "You have given your word on it." in window.words("#no-word")
+    assert "proposed" in window.words(".states")  # above 500 m³: the department's head and the administrator, too
 
 
 def test_a_viewer_sees_numbers_and_no_button(town: Town, window: Browser) -> None:
@@ -121,7 +121,7 @@ def test_a_viewer_sees_numbers_and_no_button(town: Town, window: Browser) -> Non
         assert window.all("main form") == []
         assert window.all("main a[href*='/points/']") == []
     window.open(f"/billing/{town.period}/points/B-2")
-    assert "B-2" not in window.one("main").text
+    assert "B-2" not in window.words("main")
     assert HARMLESS not in window.text()
 
 

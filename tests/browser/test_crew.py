@@ -79,7 +79,7 @@ def test_a_leak_is_sent_visited_and_cleared(place: Place, tmp_path: Path) -> Non
     assert "flow that does not stop" in window.text()
     window.one("select[name=assignee]").send_keys("worker")
     window.click("#dispatch")
-    window.until(lambda: "on the way" in window.one("#state").text)
+    window.until(lambda: "on the way" in window.words("#state"))
     assert window.violations() == []
     assert window.faults() == []
 
@@ -87,14 +87,14 @@ def test_a_leak_is_sent_visited_and_cleared(place: Place, tmp_path: Path) -> Non
     photo.write_bytes(png(40))
     log_in(window, "worker", width=390, language="zh", theme="dark")
     window.open("/orders")
-    assert "我的派工单" in window.one("h1").text
+    assert "我的派工单" in window.words("h1")
     window.click(f"#order-{number} a")
     assert fits(window)
     button = window.one("#arrive")
     assert button.size["height"] >= 44  # a thumb in a glove
     assert button.size["width"] > 300
     window.click("#arrive")
-    window.until(lambda: "已到场" in window.one("#state").text)
+    window.until(lambda: "已到场" in window.words("#state"))
     window.click("input[name=result][value=passed]")
     window.click("input[name=label][value=true]")
     window.one("#do-receipt textarea[name=note]").send_keys("接头漏气，已更换 <b>")
@@ -112,7 +112,7 @@ def test_a_leak_is_sent_visited_and_cleared(place: Place, tmp_path: Path) -> Non
 
     log_in(window, "dispatcher", width=1366, language="en", theme="dark")
     window.open(f"/orders/{number}")
-    assert "right in" in window.one(".precision").text
+    assert "right in" in window.words(".precision")
     window.driver.execute_script("document.querySelector('.photos').scrollIntoView()")  # pictures load when seen
     window.until(lambda: window.one(".photos img").get_property("naturalWidth") == 1)
     assert "接头漏气，已更换 <b>" in window.text()

@@ -8,9 +8,11 @@ from urllib.parse import unquote
 
 import httpx
 import pyotp
+import sqlalchemy as sa
 
 from api.app import close, create_app
 from registry import audit
+from registry.models_access import Session, User
 from registry.roles import Role
 from registry.settings import AccessSettings
 from tests.api.routes.test_pages import Tags
@@ -85,10 +87,10 @@ def test_nobody_ends_the_logins_of_others(world: World) -> None:
             once = make_user(world.database, "li2", Role.ADMIN)
             evil = await enter(thief, "li2", once)
             with world.database.read() as connection:
-                ids = list(connection.exec_driver_sql("SELECT id FROM user_session").scalars())
-            for session in ids:
-                if session not in (await thief.get("/account")).text:
-                    await evil.post("/account/logins/end", login=session)
+                others = sa.select(Session.id).join(User).where(User.name == "wang")
+                (session,) = connection.execute(others).scalars()
+            assert session not in (await thief.get("/account")).text
+            await evil.post("/account/logins/end", login=session)
         assert (await him.browser.get("/account")).status_code == 200
 
     as_person(world, "wang", Role.OPERATOR, work=owner)
