@@ -20,7 +20,7 @@ from tests.end_to_end.town import Town, town, until
 SEED = 20261
 EXCUSE_MS = 1500
 MANY = 100
-"""Among so many kills some of ingest fall between its commit and its acknowledgement; ten may all miss that moment."""
+"""Among so many kills some of ingest fall between its commit and its acknowledgement; ten may all miss it."""
 
 
 @dataclass(frozen=True, slots=True)
