@@ -1,4 +1,4 @@
-"""Answers: JSON with an ETag, 304 when nothing changed, and the link to the next page."""
+"""Answers: JSON with an ETag, 304 when nothing changed, the link to the next page, and 303 for a browser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 JSON: Final = "application/json"
 _REVALIDATE: Final = "private, no-cache"
@@ -33,6 +33,11 @@ def reply(request: Request, model: BaseModel, *, cached: bool = True) -> Respons
         if unchanged(request, headers["etag"]):
             return Response(status_code=304, headers=headers)
     return Response(body, media_type=JSON, headers=headers)
+
+
+def see_other(address: str) -> Response:
+    """Lead a browser on, as after a form; nothing on the way keeps that answer."""
+    return RedirectResponse(address, 303, headers={"cache-control": "no-store"})
 
 
 def etag_of(body: bytes) -> str:

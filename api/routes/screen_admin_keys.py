@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
-from api.access.caller import InCaller
 from api.access.forms import checked_lists
-from api.house import House, InHouse
-from api.parameters import Cursor, Nothing, Strict
+from api.parameters import Cursor, Strict
 from api.queries import people
 from api.routes.keys import KeyPath
-from api.screens.admin import ROWS, admin_page, areas_of, back_to, first, tried
+from api.routes.screen_parts import Here, InHere, NoQuery, admin_form_page
+from api.screens.admin import ROWS, areas_of, back_to, first, tried
 from api.screens.frame import attempt
 from registry import keys
 from registry.keys import KeyFacts
 from registry.refusals import RefusedError
-from registry.roles import Actor, Role, areas_from
+from registry.roles import Role, areas_from
 
 router = APIRouter(include_in_schema=False)
 _ADDRESS: Final = "/admin/keys"
@@ -39,52 +38,45 @@ class KeysQuery(Strict):
 
 
 @router.get("/admin/keys")
-async def keys_page(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[KeysQuery, Query()]
-) -> Response:
+async def keys_page(here: InHere, query: Annotated[KeysQuery, Query()]) -> Response:
     """Keys, newest first, and a form for a new one."""
-    return await _list(request, house, caller, query)
+    return await _list(here, query)
 
 
 async def _list(
-    request: Request,
-    house: House,
-    caller: Actor,
+    here: Here,
     query: KeysQuery,
     *,
     typed: Mapping[str, Any] = _EMPTY,
     refused: str = "",
 ) -> Response:
-    now = house.clock.now_ms()
-    good_at = now if query.view == "good" else None
+    good_at = here.now if query.view == "good" else None
     found, trouble = await attempt(
-        house.read(lambda c: people.list_keys(c, good_at=good_at, limit=ROWS, cursor=query.cursor))
+        here.house.read(lambda c: people.list_keys(c, good_at=good_at, limit=ROWS, cursor=query.cursor))
     )
-    return await admin_page(
-        house, request, caller, "admin_keys.html", status=422 if refused else 200,
-        found=found, trouble=trouble, query=query, typed=typed, refused=refused, all_roles=Role,
-        longest_d=house.access.key_longest_d, keep_hours=_KEEP_HOURS,
+    return await admin_form_page(
+        here, "admin_keys.html", refused=refused,
+        found=found, trouble=trouble, query=query, typed=typed, all_roles=Role,
+        longest_d=here.house.access.key_longest_d, keep_hours=_KEEP_HOURS,
     )  # fmt: skip
 
 
 @router.post("/admin/keys")
-async def make_key(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[Nothing, Query()]
-) -> Response:
+async def make_key(here: InHere, query: NoQuery) -> Response:
     """Make one; the answer shows the key, which nobody can see again."""
-    lists, now = await checked_lists(request), house.clock.now_ms()
+    lists = await checked_lists(here.request)
 
     def work(connection: Connection) -> tuple[str, KeyFacts]:
         return keys.create(
-            connection, caller, name=first(lists, "name"), roles=_roles(lists),
+            connection, here.caller, name=first(lists, "name"), roles=_roles(lists),
             areas=areas_from(areas_of(first(lists, "areas", 4000))), read_only="changes" not in lists,
-            expires_at=now + _days(lists) * _DAY_MS, at=now, limits=house.access,
+            expires_at=here.now + _days(lists) * _DAY_MS, at=here.now, limits=here.house.access,
         )  # fmt: skip
 
-    made, refused = await tried(house.write(work))
+    made, refused = await tried(here.house.write(work))
     if made is None:
-        return await _list(request, house, caller, KeysQuery(), typed=_typed(lists), refused=refused)
-    return await _once(request, house, caller, *made)
+        return await _list(here, KeysQuery(), typed=_typed(lists), refused=refused)
+    return await _once(here, *made)
 
 
 def _roles(lists: Mapping[str, list[str]]) -> list[Role]:
@@ -106,44 +98,41 @@ def _typed(lists: Mapping[str, list[str]]) -> dict[str, Any]:
     return {**texts, "roles": lists.get("role", []), "changes": "changes" in lists}
 
 
-async def _once(request: Request, house: House, caller: Actor, text: str, facts: KeyFacts) -> Response:
-    return await admin_page(
-        house, request, caller, "admin_once.html", came_from=_ADDRESS, object=f"{facts.name} ({facts.id})",
+async def _once(here: Here, text: str, facts: KeyFacts) -> Response:
+    return await admin_form_page(
+        here, "admin_once.html", came_from=_ADDRESS, object=f"{facts.name} ({facts.id})",
         secret=text, sort="key", until=facts.expires_at,
     )  # fmt: skip
 
 
 @router.post("/admin/keys/{key_id}/rotate")
-async def rotate_key(
-    request: Request, house: InHouse, caller: InCaller, key_id: KeyPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def rotate_key(here: InHere, key_id: KeyPath, query: NoQuery) -> Response:
     """A new key with the same rights for as long as the old one was; the old one stays good for some hours."""
-    lists, now = await checked_lists(request), house.clock.now_ms()
+    lists = await checked_lists(here.request)
     hours = _KEEP_HOURS.get(lists.get("keep_hours", [""])[0], 24)
 
     def work(connection: Connection) -> tuple[str, KeyFacts]:
         old = keys.get(connection, key_id)
         if old is None:
             raise RefusedError("unknown", f"there is no key {key_id}")
-        longest = house.access.key_longest_d * _DAY_MS
-        until = now + min(longest, max(_DAY_MS, old.expires_at - old.created_at))
-        kept = now + hours * 3_600_000
-        return keys.rotate(connection, caller, key_id, old_until=kept, expires_at=until, at=now, limits=house.access)
+        longest = here.house.access.key_longest_d * _DAY_MS
+        until = here.now + min(longest, max(_DAY_MS, old.expires_at - old.created_at))
+        kept = here.now + hours * 3_600_000
+        return keys.rotate(
+            connection, here.caller, key_id, old_until=kept, expires_at=until, at=here.now, limits=here.house.access
+        )
 
-    made, refused = await tried(house.write(work))
+    made, refused = await tried(here.house.write(work))
     if made is None:
-        return await _list(request, house, caller, KeysQuery(), refused=refused)
-    house.identifier.forget()
-    return await _once(request, house, caller, *made)
+        return await _list(here, KeysQuery(), refused=refused)
+    here.house.identifier.forget()
+    return await _once(here, *made)
 
 
 @router.post("/admin/keys/{key_id}/revoke")
-async def revoke_key(
-    request: Request, house: InHouse, caller: InCaller, key_id: KeyPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def revoke_key(here: InHere, key_id: KeyPath, query: NoQuery) -> Response:
     """End it now."""
-    await checked_lists(request)
-    now = house.clock.now_ms()
-    await house.write(lambda c: keys.revoke(c, caller, key_id, at=now))
-    house.identifier.forget()
+    await checked_lists(here.request)
+    await here.house.write(lambda c: keys.revoke(c, here.caller, key_id, at=here.now))
+    here.house.identifier.forget()
     return back_to(_ADDRESS, "revoked")

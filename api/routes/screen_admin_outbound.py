@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
-from api.access.caller import InCaller
 from api.access.forms import checked_fields
-from api.house import House, InHouse
 from api.outbound import book, outbox
-from api.parameters import Cursor, Nothing, Strict
+from api.parameters import Cursor, Strict
 from api.queries import outbound
+from api.routes.screen_parts import Here, InHere, NoQuery
 from api.routes.webhooks import DeliveryPath, NumberPath
 from api.screens.admin import admin_page, back_to
 from api.screens.frame import attempt
 from registry.models_outbound import Webhook
 from registry.refusals import RefusedError
-from registry.roles import Actor
 
 router = APIRouter(include_in_schema=False)
 _ADDRESS: Final = "/admin/outbound"
@@ -35,66 +33,56 @@ class OutboundQuery(Strict):
 
 
 @router.get("/admin/outbound")
-async def outbound_page(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[OutboundQuery, Query()]
-) -> Response:
+async def outbound_page(here: InHere, query: Annotated[OutboundQuery, Query()]) -> Response:
     """What leaves the house, and what did not arrive."""
-    return await _page(request, house, caller, query)
+    return await _page(here, query)
 
 
-async def _page(
-    request: Request, house: House, caller: Actor, query: OutboundQuery, *, refused: str = ""
-) -> Response:
+async def _page(here: Here, query: OutboundQuery, *, refused: str = "") -> Response:
     filters = outbound.Filters(state=None if query.state == "all" else query.state)
 
     def look(connection: Connection) -> Any:
-        messages = outbound.deliveries(connection, caller, filters, limit=_ROWS, cursor=query.cursor)
-        return outbound.webhooks(connection, caller), outbound.rules(connection, caller), messages
+        messages = outbound.deliveries(connection, here.caller, filters, limit=_ROWS, cursor=query.cursor)
+        return outbound.webhooks(connection, here.caller), outbound.rules(connection, here.caller), messages
 
-    found, trouble = await attempt(house.read(look))
+    found, trouble = await attempt(here.house.read(look))
     webhooks, rules, messages = found or ([], [], None)
     return await admin_page(
-        house, request, caller, "admin_outbound.html", status=409 if refused else 200, webhooks=webhooks,
-        rules=rules, messages=messages, query=query, trouble=trouble, refused=refused,
+        here.house, here.request, here.caller, "admin_outbound.html", status=409 if refused else 200,
+        webhooks=webhooks, rules=rules, messages=messages, query=query, trouble=trouble, refused=refused,
     )  # fmt: skip
 
 
 @router.post("/admin/outbound/webhooks/{number}/replay")
-async def replay_all(
-    request: Request, house: InHouse, caller: InCaller, number: NumberPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def replay_all(here: InHere, number: NumberPath, query: NoQuery) -> Response:
     """Send everything again that one webhook did not take."""
-    await checked_fields(request)
-    now = house.clock.now_ms()
+    await checked_fields(here.request)
 
     def work(connection: Connection) -> None:
-        if not book.one(connection, caller, Webhook, number).enabled:
+        if not book.one(connection, here.caller, Webhook, number).enabled:
             raise book.BookError("number", number, f"webhook {number} is switched off; switch it on first")
-        outbox.replay_dead(connection, caller, number, now_ms=now)
+        outbox.replay_dead(connection, here.caller, number, now_ms=here.now)
 
-    return await _done(request, house, caller, work)
+    return await _done(here, work)
 
 
 @router.post("/admin/outbound/deliveries/{delivery}/replay")
-async def replay_one(
-    request: Request, house: InHouse, caller: InCaller, delivery: DeliveryPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def replay_one(here: InHere, delivery: DeliveryPath, query: NoQuery) -> Response:
     """Send one message again, with its old id."""
-    await checked_fields(request)
-    now = house.clock.now_ms()
+    await checked_fields(here.request)
 
     def work(connection: Connection) -> None:
-        outbound.delivery(connection, caller, delivery)
-        outbox.replay(connection, caller, delivery, now_ms=now)
+        outbound.delivery(connection, here.caller, delivery)
+        outbox.replay(connection, here.caller, delivery, now_ms=here.now)
 
-    return await _done(request, house, caller, work)
+    return await _done(here, work)
 
 
-async def _done(request: Request, house: House, caller: Actor, work: Any) -> Response:
+async def _done(here: Here, work: Any) -> Response:
     try:
-        await house.write(work)
+        await here.house.write(work)
     except book.UnknownError as error:
         raise RefusedError("unknown", str(error)) from error
     except (book.BookError, outbox.ReplayError) as error:
-        return await _page(request, house, caller, OutboundQuery(), refused=str(error))
+        return await _page(here, OutboundQuery(), refused=str(error))
     return back_to(_ADDRESS, "replayed")

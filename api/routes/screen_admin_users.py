@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
-from api.access.caller import InCaller
 from api.access.forms import checked_lists
-from api.house import House, InHouse
-from api.parameters import Cursor, Nothing, Strict, Word
+from api.parameters import Cursor, Strict, Word
 from api.queries import people
+from api.routes.screen_parts import Here, InHere, NoQuery, admin_form_page
 from api.routes.users import UserPath
-from api.screens.admin import ROWS, admin_page, areas_of, areas_text, back_to, first, tried
+from api.screens.admin import ROWS, areas_of, areas_text, back_to, first, tried
+from api.screens.admin_thresholds import version_of
 from api.screens.frame import attempt
 from registry import totp, users
 from registry.refusals import RefusedError
-from registry.roles import Actor, Rank, Role, areas_from
+from registry.roles import Rank, Role, areas_from
 from registry.users import UserFacts
 
 router = APIRouter(include_in_schema=False)
@@ -42,48 +42,42 @@ class UserQuery(Strict):
 
 
 @router.get("/admin/users")
-async def users_page(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[UsersQuery, Query()]
-) -> Response:
+async def users_page(here: InHere, query: Annotated[UsersQuery, Query()]) -> Response:
     """Everybody by name, the disabled ones too, and a form for a new one."""
-    return await _list(request, house, caller, query)
+    return await _list(here, query)
 
 
 async def _list(
-    request: Request,
-    house: House,
-    caller: Actor,
+    here: Here,
     query: UsersQuery,
     *,
     typed: Mapping[str, Any] = _EMPTY,
     refused: str = "",
 ) -> Response:
     found, trouble = await attempt(
-        house.read(lambda c: people.list_users(c, search=query.search, limit=ROWS, cursor=query.cursor))
+        here.house.read(lambda c: people.list_users(c, search=query.search, limit=ROWS, cursor=query.cursor))
     )
-    return await admin_page(
-        house, request, caller, "admin_users.html", status=422 if refused else 200,
-        found=found, trouble=trouble, query=query, typed=typed, refused=refused, all_roles=Role, all_ranks=Rank,
+    return await admin_form_page(
+        here, "admin_users.html", refused=refused,
+        found=found, trouble=trouble, query=query, typed=typed, all_roles=Role, all_ranks=Rank,
     )  # fmt: skip
 
 
 @router.post("/admin/users")
-async def make_user(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[Nothing, Query()]
-) -> Response:
+async def make_user(here: InHere, query: NoQuery) -> Response:
     """Make one; the answer shows the one-time password, which nobody can see again."""
-    lists, now = await checked_lists(request), house.clock.now_ms()
+    lists = await checked_lists(here.request)
 
     def work(connection: Connection) -> tuple[UserFacts, str]:
         return users.create(
-            connection, caller, name=first(lists, "name", 64), at=now, limits=house.access,
+            connection, here.caller, name=first(lists, "name", 64), at=here.now, limits=here.house.access,
             **_rights(lists, areas_from),
         )  # fmt: skip
 
-    made, refused = await tried(house.write(work))
+    made, refused = await tried(here.house.write(work))
     if made is None:
-        return await _list(request, house, caller, UsersQuery(), typed=_typed(lists), refused=refused)
-    return await _once(request, house, caller, *made)
+        return await _list(here, UsersQuery(), typed=_typed(lists), refused=refused)
+    return await _once(here, *made)
 
 
 def _rights(lists: Mapping[str, list[str]], areas: Callable[[list[str]], Any]) -> dict[str, Any]:
@@ -103,35 +97,31 @@ def _typed(lists: Mapping[str, list[str]]) -> dict[str, Any]:
     return {**texts, "roles": lists.get("role", []), "ranks": lists.get("rank", [])}
 
 
-async def _once(request: Request, house: House, caller: Actor, user: UserFacts, password: str) -> Response:
-    return await admin_page(
-        house, request, caller, "admin_once.html", came_from=_ADDRESS, object=user.name, secret=password,
+async def _once(here: Here, user: UserFacts, password: str) -> Response:
+    return await admin_form_page(
+        here, "admin_once.html", came_from=_ADDRESS, object=user.name, secret=password,
         sort="password", until=user.one_time_until,
     )  # fmt: skip
 
 
 @router.get("/admin/users/{name}")
-async def user_page(
-    request: Request, house: InHouse, caller: InCaller, name: UserPath, query: Annotated[UserQuery, Query()]
-) -> Response:
+async def user_page(here: InHere, name: UserPath, query: Annotated[UserQuery, Query()]) -> Response:
     """One user: what he may do, and what can be done about a forgotten password or a lost phone."""
-    return await _one(request, house, caller, name, done=query.done)
+    return await _one(here, name, done=query.done)
 
 
 async def _one(
-    request: Request,
-    house: House,
-    caller: Actor,
+    here: Here,
     name: str,
     *,
     typed: Mapping[str, Any] | None = None,
     refused: str = "",
     done: str | None = None,
 ) -> Response:
-    user, trouble = await attempt(house.read(lambda c: users.need(c, name)))
-    return await admin_page(
-        house, request, caller, "admin_user.html", status=422 if refused else 200,
-        user=user, name=name, trouble=trouble, typed=typed or _held(user), refused=refused, done=done,
+    user, trouble = await attempt(here.house.read(lambda c: users.need(c, name)))
+    return await admin_form_page(
+        here, "admin_user.html", refused=refused,
+        user=user, name=name, trouble=trouble, typed=typed or _held(user), done=done,
         all_roles=Role, all_ranks=Rank,
     )  # fmt: skip
 
@@ -144,86 +134,70 @@ def _held(user: UserFacts | None) -> Mapping[str, Any]:
 
 
 @router.post("/admin/users/{name}/edit")
-async def edit_user(
-    request: Request, house: InHouse, caller: InCaller, name: UserPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def edit_user(here: InHere, name: UserPath, query: NoQuery) -> Response:
     """Change what he may do; changed rights end his logins."""
-    lists = await checked_lists(request)
-    return await _change(request, house, caller, name, lists, lambda: _rights(lists, lambda areas: areas))
+    lists = await checked_lists(here.request)
+    return await _change(here, name, lists, lambda: _rights(lists, lambda areas: areas))
 
 
 @router.post("/admin/users/{name}/enable")
-async def enable_user(
-    request: Request, house: InHouse, caller: InCaller, name: UserPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def enable_user(here: InHere, name: UserPath, query: NoQuery) -> Response:
     """Let him in again."""
-    lists = await checked_lists(request)
-    return await _change(request, house, caller, name, lists, lambda: {"enabled": True})
+    lists = await checked_lists(here.request)
+    return await _change(here, name, lists, lambda: {"enabled": True})
 
 
 @router.post("/admin/users/{name}/disable")
-async def disable_user(
-    request: Request, house: InHouse, caller: InCaller, name: UserPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def disable_user(here: InHere, name: UserPath, query: NoQuery) -> Response:
     """Shut him out at once; users are never deleted."""
-    lists = await checked_lists(request)
-    return await _change(request, house, caller, name, lists, lambda: {"enabled": False})
+    lists = await checked_lists(here.request)
+    return await _change(here, name, lists, lambda: {"enabled": False})
 
 
 async def _change(
-    request: Request,
-    house: House,
-    caller: Actor,
+    here: Here,
     name: str,
     lists: Mapping[str, list[str]],
     values: Callable[[], dict[str, Any]],
 ) -> Response:
-    now = house.clock.now_ms()
-    seen = lists.get("version", [""])[0]
-    version = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 16 else 0
-    _, refused = await tried(house.write(lambda c: users.edit(c, caller, name, version=version, at=now, **values())))
+    def work(connection: Connection) -> object:
+        version = version_of(lists) or 0
+        return users.edit(connection, here.caller, name, version=version, at=here.now, **values())
+
+    _, refused = await tried(here.house.write(work))
     if refused:
         typed = _typed(lists) if "role" in lists or "areas" in lists else None
-        return await _one(request, house, caller, name, typed=typed, refused=refused)
-    house.identifier.forget()
+        return await _one(here, name, typed=typed, refused=refused)
+    here.house.identifier.forget()
     return back_to(f"{_ADDRESS}/{name}", "changed")
 
 
 @router.post("/admin/users/{name}/reset")
-async def reset_user(
-    request: Request, house: InHouse, caller: InCaller, name: UserPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def reset_user(here: InHere, name: UserPath, query: NoQuery) -> Response:
     """A new one-time password, shown in the answer; ends his logins and his lock."""
-    await checked_lists(request)
-    now = house.clock.now_ms()
+    await checked_lists(here.request)
 
     def work(connection: Connection) -> tuple[UserFacts, str]:
-        password = users.reset_password(connection, caller, name, at=now, limits=house.access)
+        password = users.reset_password(connection, here.caller, name, at=here.now, limits=here.house.access)
         return users.need(connection, name), password
 
-    made = await house.write(work)
-    house.identifier.forget()
-    return await _once(request, house, caller, *made)
+    made = await here.house.write(work)
+    here.house.identifier.forget()
+    return await _once(here, *made)
 
 
 @router.post("/admin/users/{name}/unlock")
-async def unlock_user(
-    request: Request, house: InHouse, caller: InCaller, name: UserPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def unlock_user(here: InHere, name: UserPath, query: NoQuery) -> Response:
     """Forget wrong logins."""
-    await checked_lists(request)
-    now = house.clock.now_ms()
-    await house.write(lambda c: users.unlock(c, caller, name, at=now))
+    await checked_lists(here.request)
+    await here.house.write(lambda c: users.unlock(c, here.caller, name, at=here.now))
     return back_to(f"{_ADDRESS}/{name}", "unlocked")
 
 
 @router.post("/admin/users/{name}/remove-codes")
-async def remove_codes(
-    request: Request, house: InHouse, caller: InCaller, name: UserPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def remove_codes(here: InHere, name: UserPath, query: NoQuery) -> Response:
     """For a lost phone; ends his logins."""
-    await checked_lists(request)
-    now = house.clock.now_ms()
-    await house.write(lambda c: totp.remove(c, caller, name, at=now))
-    house.identifier.forget()
+    await checked_lists(here.request)
+    await here.house.write(lambda c: totp.remove(c, here.caller, name, at=here.now))
+    here.house.identifier.forget()
     return back_to(f"{_ADDRESS}/{name}", "codes_removed")
