@@ -142,7 +142,7 @@ class IngestSettings(SettingsModel):
         description="What happens to readings marked as estimates: refuse quarantines them, keep stores them.",
     )
     flush_s: float = Field(
-        1.0,
+        0.5,
         description="Seconds between two writes of latest readings and daily closings, 0.1 to 3600.",
         ge=0.1,
         le=3600,
