@@ -37,6 +37,7 @@ CLERKS_PAGES = {
     "billing-delta": "/billing/deltas/1",
     "jobs": "/jobs",
     "job": "/jobs/1",
+    "file": "/jobs/imports/1",
 }
 ADMINISTRATORS_PAGES = {
     "gateway": "/field/gw-1",
@@ -65,10 +66,13 @@ def main() -> None:
         browser(town.running.address) as window,
     ):
         inject(town.database)
+        window.open("/login")
+        take_all(window, {"login": "/login"}, folder)
         window.log_in("operator")
         take_all(window, PAGES, folder)
         window.log_in("billing")
         make_a_file(window, town.period)
+        bring_a_file(window, Path(made))
         take_all(window, {name: path.format(period=town.period) for name, path in CLERKS_PAGES.items()}, folder)
         tell_of_the_field(town.database)
         refuse(town.database, "foreign_meter", 32)
@@ -81,6 +85,18 @@ def make_a_file(window: Browser, period: str) -> None:
     window.open(f"/billing/{period}")
     window.click("#export")
     window.until(lambda: window.all("#on"), deadline_s=120.0)  # its process begins when the machine has time
+
+
+def bring_a_file(window: Browser, folder: Path) -> None:
+    """Give the page of an imported file its rows: one good, one too large, one that is no number."""
+    file = folder / "round.csv"
+    file.write_text(
+        "meter,read_at,index\nM-B-1,2026-11-20 09:00,1120\nM-B-2,2026-11-20 09:10,9999\nM-B-3,2026-11-20,x\n"
+    )
+    window.open("/jobs")
+    window.one("input[type=file]").send_keys(str(file))
+    window.click("#import")
+    window.until(lambda: window.all("a[href='/jobs/imports/1']"), deadline_s=120.0)
 
 
 def take_all(window: Browser, pages: dict[str, str], folder: Path) -> None:
