@@ -15,3 +15,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = make_world(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """For the tests of a file that change nothing."""
+    made = make_world(tmp_path_factory.mktemp("still"))
+    yield made
+    made.close()

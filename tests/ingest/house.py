@@ -25,6 +25,9 @@ from registry.database import Database
 from registry.models import Closing, EventRecord, Gateway, Installation, Meter, Quarantine, UsagePoint
 from tests.registries import empty_registry
 
+MINUTE = 60_000
+HOUR = 3_600_000
+DAY = 86_400_000
 NOW = 1_772_323_200_000  # 2026-03-01T00:00:00Z, which is 08:00 in Shanghai
 EPOCH = "00ff00ff"
 

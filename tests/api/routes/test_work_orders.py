@@ -6,8 +6,6 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, get_args
 
 import httpx
@@ -15,88 +13,15 @@ import pytest
 import sqlalchemy as sa
 
 from api.orders.lifecycle import State
-from api.orders.photos import MAX_BYTES
-from api.orders.service import Orders
-from api.orders.settings import OrderSettings
 from api.orders.words import OrderType, Priority
 from api.routes.work_orders import PriorityWord, StateWord, TypeWord
 from metering.errors import StoreError
-from registry import audit, findings
+from registry import audit
 from registry.audit_check import verify
-from registry.models_access import AuditRecord
-from registry.models_work_orders import Team, WorkOrder, WorkOrderStep
+from registry.models_work_orders import WorkOrder, WorkOrderStep
 from registry.roles import Role
-from tests.api.findings_world import leak
-from tests.api.orders_world import png
-from tests.api.world import HOUR, T0, World, at, client, make_key, make_world
-
-NOW = T0 + 24 * HOUR
-BASE = "/api/v1/work-orders"
-
-
-def post(world: World, address: str, body: Any = None, *, key: str | None = None, **headers: str) -> httpx.Response:
-    async def once() -> httpx.Response:
-        async with client(world.app, key) as caller:
-            return await caller.post(address, json=body, headers=headers)
-
-    return asyncio.run(once())
-
-
-def get(world: World, address: str, key: str) -> httpx.Response:
-    async def once() -> httpx.Response:
-        async with client(world.app, key) as caller:
-            return await caller.get(address)
-
-    return asyncio.run(once())
-
-
-def step(world: World, number: int, deed: str, body: Any = None, **more: Any) -> httpx.Response:
-    return post(world, f"{BASE}/{number}/{deed}", body, **more)
-
-
-def ids(world: World, query: str = "") -> list[int]:
-    return [item["id"] for item in world.get(f"{BASE}?{query}").json()["items"]]
-
-
-def worker_key(world: World, *teams: str) -> str:
-    """A key of the role worker; it is a member of the teams by its own name."""
-    key = make_key(world.database, Role.WORKER)
-    name = key[:11]
-    with world.database.begin() as connection:
-        for team in teams:
-            row = connection.execute(sa.select(Team).where(Team.id == team)).one()
-            connection.execute(sa.update(Team).where(Team.id == team).values(members=[*row.members, name]))
-    return key
-
-
-def audits(world: World) -> list[str]:
-    """What was changed; refusals are kept too, they are another sort of row."""
-    changes = sa.select(AuditRecord.action).where(AuditRecord.action != "access.refused")
-    with world.database.read() as connection:
-        return list(connection.execute(changes.order_by(AuditRecord.number)).scalars())
-
-
-GOOD = {
-    "worker": "sun",
-    "arrived_at": at(24),
-    "started_at": at(24),
-    "finished_at": at(24),
-    "left_at": at(24),
-    "result": "passed",
-    "index_seen": {"volume_standard": "1012.5"},
-    "materials": [{"name": "gasket 垫圈", "count": 2}],
-    "amount": "35.50",
-    "label": "true",
-}
-
-
-@pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """For tests that change nothing."""
-    made = make_world(tmp_path_factory.mktemp("still"))
-    yield made
-    made.close()
-
+from tests.api.routes.order_calls import BASE, CALL, GOOD, audits, get, ids, post, step, worker_key
+from tests.api.world import World, at, client, make_key
 
 # --- lists ---------------------------------------------------------------------------------------------------------
 
@@ -172,8 +97,6 @@ def test_days_of_the_chart_come_from_closings_and_a_gap_is_no_zero(still: World)
 
 
 # --- opening by hand -----------------------------------------------------------------------------------------------
-
-CALL = {"usage_point": "UP-1", "type": "leak_visit", "priority": "urgent", "reason": "smell of gas on the stairs"}
 
 
 def test_a_customers_call_opens_an_order_and_a_retry_opens_no_second(world: World) -> None:
@@ -364,234 +287,6 @@ def test_a_viewer_reads_and_changes_nothing(still: World) -> None:
     assert get(still, f"{BASE}/1", viewer).json()["allowed"] == []
     for deed in ("accept", "dispatch", "arrive", "receipts", "photos"):
         assert step(still, 1, deed, {}, key=viewer).status_code == 403
-
-
-# --- photos --------------------------------------------------------------------------------------------------------
-
-
-def photo(world: World, data: bytes, number: int = 2, query: str = "") -> httpx.Response:
-    return world.request("POST", f"{BASE}/{number}/photos{query}", content=data)
-
-
-def test_a_photo_is_kept_once_and_comes_back_as_it_was(world: World) -> None:
-    made = photo(world, png(7))
-    assert (made.status_code, made.json()["media_type"], made.json()["visit"]) == (201, "image/png", 1)
-    assert photo(world, png(7)).json()["id"] == made.json()["id"]
-    back = world.get(f"{BASE}/2/photos/{made.json()['id']}")
-    assert (back.content, back.headers["content-type"]) == (png(7), "image/png")
-    assert "sandbox" in back.headers["content-security-policy"]
-    assert world.get(f"{BASE}/1/photos/{made.json()['id']}").status_code == 404
-    assert len(world.get(f"{BASE}/2/photos").json()["items"]) == 1
-
-
-@pytest.mark.parametrize(
-    ("data", "status"),
-    [
-        (b"<svg onload=alert(1)>", 422),
-        (b"GIF89a" + bytes(50), 422),
-        (png()[:40], 422),
-        (b"", 422),
-        (b"\xff\xd8\xff", 422),
-        (png() + bytes(MAX_BYTES), 413),
-    ],
-)
-def test_what_is_no_photo_or_too_large_is_refused(still: World, data: bytes, status: int) -> None:
-    before = audits(still)
-    assert photo(still, data).status_code == status
-    assert audits(still) == before
-
-
-def test_a_photo_may_be_larger_than_other_bodies(world: World) -> None:
-    large = png()[:-12] + b"\x00\x1f\x00\x00tEXt" + bytes(0x1F0000) + bytes(4) + png()[-12:]
-    assert len(large) > 1 << 20
-    assert photo(world, large).status_code == 201
-    assert world.request("POST", BASE, content=large).status_code == 413
-
-
-def test_a_photo_of_a_visit_that_never_was_is_refused(world: World) -> None:
-    assert photo(world, png(), query="?visit=3").status_code == 422
-
-
-# --- crews ---------------------------------------------------------------------------------------------------------
-
-
-def test_who_is_away_is_not_sent_and_his_orders_go_to_another(world: World) -> None:
-    away = {"assignee": "zhao", "to": at(48), "note": "sick", "reassign_to": "sun"}
-    made = post(world, "/api/v1/absences", away)
-    assert (made.status_code, made.json()["moved"], made.json()["stranded"]) == (201, [2], [])
-    assert world.get(f"{BASE}/2").json()["assignee"] == "sun"
-    refused = step(world, 1, "dispatch", {"assignee": "zhao"})
-    assert (refused.status_code, refused.json()["detail"]) == (
-        409,
-        f"zhao is away until {at(48)}; free now: crew-1, qian, sun",
-    )
-    ended = post(world, f"/api/v1/absences/{made.json()['id']}/end")
-    assert ended.json()["items"][0]["to"] == at(24)
-    assert step(world, 1, "dispatch", {"assignee": "zhao"}).status_code == 200
-
-
-def test_orders_of_who_is_away_stand_in_the_list_until_somebody_goes(world: World) -> None:
-    made = post(world, "/api/v1/absences", {"assignee": "zhao", "to": at(48)})
-    assert (made.json()["moved"], made.json()["stranded"]) == ([], [2])
-    assert world.get("/api/v1/absences").json()["stranded"] == [2]
-    step(world, 2, "dispatch", {"assignee": "sun"})
-    assert world.get("/api/v1/absences").json()["stranded"] == []
-
-
-def test_a_disabled_team_and_one_of_another_district_get_nothing(world: World) -> None:
-    assert "does not work in south" in step(world, 2, "dispatch", {"assignee": "crew-1"}).json()["detail"]
-    body = {"name": "First crew", "members": ["sun"], "districts": ["north"], "enabled": False}
-    changed = world.request("PUT", "/api/v1/teams/crew-1", json=body)
-    assert (changed.status_code, changed.json()["items"][0]["enabled"]) == (200, False)
-    assert "crew-1 is disabled" in step(world, 1, "dispatch", {"assignee": "crew-1"}).json()["detail"]
-    assert world.request("PUT", "/api/v1/teams/zhao", json={}).status_code == 422
-    assert world.request("PUT", "/api/v1/teams/new", json={"members": ["ghost"]}).status_code == 422
-
-
-# --- follow-up calls, inspections ----------------------------------------------------------------------------------
-
-
-def test_a_call_is_answered_once_and_not_by_whoever_did_the_work(world: World) -> None:
-    assert [call["order"] for call in world.get("/api/v1/follow-ups").json()["items"]] == [1]
-    key = make_key(world.database, Role.DISPATCHER)
-    step(world, 1, "dispatch", {"assignee": "crew-1"})
-    step(world, 1, "receipts", {**GOOD, "worker": key[:11]})
-    own = post(world, "/api/v1/follow-ups/1/answer", {"satisfied": True}, key=key)
-    assert (own.status_code, own.json()["detail"]) == (403, "whoever did the work does not make the follow-up call")
-    asked = post(world, "/api/v1/follow-ups/1/answer", {"satisfied": False, "note": "still smells"})
-    assert (asked.status_code, asked.json()["satisfied"]) == (200, False)
-    assert post(world, "/api/v1/follow-ups/1/answer", {"satisfied": True}).status_code == 409
-    assert post(world, "/api/v1/follow-ups/2/answer", {"satisfied": True}).status_code == 409
-    assert [call["order"] for call in world.get("/api/v1/follow-ups?due=done").json()["items"]] == [1]
-
-
-def test_a_year_of_inspections_is_planned_and_its_progress_told(world: World) -> None:
-    made = post(world, "/api/v1/inspection-plans", {"year": 2026})
-    again = post(world, "/api/v1/inspection-plans", {"year": 2026})
-    assert (made.status_code, made.json()) == (201, again.json())
-    assert made.json()["planned"] == 1  # one gas place, of an unknown class: yearly
-    assert world.get("/api/v1/inspection-plans/2026").json()["districts"] == [
-        {"district": "north", "planned": 1, "opened": 0, "finished": 0}
-    ]
-    assert post(world, "/api/v1/inspection-plans", {"year": 2025}).status_code == 404
-    north = make_key(world.database, *Role, areas=frozenset({"north"}))
-    assert post(world, "/api/v1/inspection-plans", {"year": 2026}, key=north).status_code == 404
-
-
-def test_a_hazard_found_by_an_inspection_opens_a_rectification(world: World) -> None:
-    made = post(world, BASE, {"usage_point": "UP-1", "type": "safety_inspection", "reason": "yearly"}).json()["id"]
-    step(world, made, "dispatch", {"assignee": "crew-1"})
-    hazard = {**GOOD, "result": "not_passed", "note": "hose cracked", "label": "", "amount": ""}
-    assert step(world, made, "receipts", hazard).json()["result"] == "not_passed"
-    opened = world.get(f"{BASE}?type=rectification").json()["items"][0]
-    assert (opened["parent_id"], opened["place"]) == (made, "UP-1")
-    assert opened["reason_en"] == f"hazard found by safety inspection {made}: hose cracked"
-
-
-# --- the outside system --------------------------------------------------------------------------------------------
-
-
-def test_an_outside_system_finds_its_order_and_tells_its_status(world: World) -> None:
-    told = f"{BASE}/by-external-id/SR-1001/status"
-    assert post(world, told, {"status": "arrived"}).json()["detail"] == "to dispatch needs a worker or a team"
-    assert post(world, told, {"status": "dispatched", "assignee": "sun"}).json()["assignee"] == "sun"
-    version = post(world, told, {"status": "dispatched", "assignee": "sun"}).json()["version"]
-    assert post(world, told, {"status": "arrived"}).json()["version"] == version + 1
-    assert post(world, told, {"status": "finished"}).status_code == 422
-    done = post(world, told, {"status": "finished", "result": "passed", "label": "false"}).json()
-    assert (done["state"], done["label"], done["receipts"][0]["worker"]) == ("finished", "false", "sun")
-    assert post(world, told, {"status": "finished", "result": "passed"}).json()["version"] == done["version"]
-    assert post(world, f"{BASE}/by-external-id/NONE/status", {"status": "arrived"}).status_code == 404
-
-
-def test_two_orders_do_not_share_an_external_id(world: World) -> None:
-    taken = step(world, 2, "external-id", {"external_id": "SR-1001"})
-    assert (taken.status_code, taken.json()["type"]) == (409, "urn:metergate:problem:taken")
-    assert step(world, 2, "external-id", {"external_id": "WO-7"}, **{"if-match": '"v1"'}).status_code == 412
-    assert step(world, 2, "external-id", {"external_id": "WO-7"}).json()["external_id"] == "WO-7"
-    assert ids(world, "external_id=WO-7") == [2]
-    assert step(world, 2, "external-id", {"external_id": None}).json()["external_id"] is None
-
-
-# --- back to the rules ---------------------------------------------------------------------------------------------
-
-
-def clerk(world: World) -> Orders:
-    return Orders(OrderSettings(inspections="off"), world.database, world.clock)
-
-
-def test_a_leak_found_true_and_repaired_is_cleared_and_counts_for_its_rule(world: World) -> None:
-    clerk(world).turn()
-    order = world.get(f"{BASE}?type=leak_visit").json()["items"][0]
-    assert (order["priority"], order["state"], order["place"]) == ("urgent", "accepted", "UP-1")
-    assert world.get(f"{BASE}/{order['id']}").json()["evidence"]["findings"][0]["numbers"] == {
-        "held_m3_h": 4.25,
-        "qmax_m3_h": 6.0,
-    }
-    step(world, order["id"], "dispatch", {"assignee": "crew-1"})
-    step(world, order["id"], "receipts", GOOD)
-    finding = world.get("/api/v1/findings/1").json()
-    assert (finding["state"], finding["open"], finding["cleared_at"]) == ("NORM", False, at(24))
-    assert finding["history"][-1]["note"] == f"work order {order['id']}: found and repaired"
-    (line,) = world.get("/api/v1/rules/precision").json()["items"]
-    assert (line["rule"], line["month"], line["precision"], line["true"]) == ("burst", "2026-03", 1.0, 1)
-    # the rules repeat their past: nothing comes back; a newer word of theirs does
-    with world.database.begin() as connection:
-        findings.record(connection, [leak(NOW)], now_ms=NOW + HOUR)
-    assert not world.get("/api/v1/findings/1").json()["open"]
-    with world.database.begin() as connection:
-        findings.record(connection, [replace(leak(NOW), updated_at=NOW + HOUR)], now_ms=NOW + HOUR)
-    assert world.get("/api/v1/findings/1").json()["open"]
-
-
-def test_false_labels_and_what_nobody_looked_at(world: World) -> None:
-    clerk(world).turn()
-    number = world.get(f"{BASE}?type=leak_visit").json()["items"][0]["id"]
-    step(world, number, "dispatch", {"assignee": "crew-1"})
-    step(world, number, "receipts", {**GOOD, "label": "false"})
-    assert world.get("/api/v1/findings/1").json()["open"]  # what was wrong, the rules must let go of
-    (line,) = world.get("/api/v1/rules/precision?rule=burst").json()["items"]
-    assert (line["precision"], line["false"]) == (0.0, 1)
-    south = make_key(world.database, *Role, areas=frozenset({"south"}))
-    assert get(world, "/api/v1/rules/precision", south).json()["items"] == []
-
-
-def test_a_city_wide_power_cut_is_one_order_per_cause(world: World) -> None:
-    """10,000 meters behind 20 gateways fall silent in one minute: 20 orders, and the one that stood there before."""
-    base = replace(leak(NOW), severity="major", evidence={})
-    facts = []
-    for gateway in range(20):
-        parent = f"outage:gateway:g-{gateway}:1"
-        where: dict[str, Any] = {"gateway": f"g-{gateway}", "bus": "", "detected_at": NOW, "updated_at": NOW}
-        facts.append(
-            replace(base, key=parent, usage_point="", meter="", kind="info_outage", rule="outage_gateway", **where)
-        )
-        facts += [
-            replace(
-                base, key=f"{gateway}-{n}:comms_loss", usage_point=f"P-{gateway}-{n}", meter=f"M-{gateway}-{n}",
-                kind="comms_loss", rule="comms_loss", parent_key=parent, **where,
-            )
-            for n in range(500)
-        ]  # fmt: skip
-    assert len(facts) == 10_020
-    with world.database.begin() as connection:
-        findings.record(connection, facts, now_ms=NOW)
-    done = clerk(world).turn()
-    orders = world.get(f"{BASE}?type=communication_repair&format=ndjson").text.splitlines()
-    assert sorted(json.loads(line)["place"] for line in orders) == sorted(
-        ["gateway:gw-2", *(f"gateway:g-{n}" for n in range(20))]
-    )
-    assert done.opened == 22  # with the leak at UP-1
-    assert clerk(world).turn().opened == 0
-
-
-def test_the_order_for_a_gateway_says_what_it_cannot_show(world: World) -> None:
-    clerk(world).turn()
-    (order,) = world.get(f"{BASE}?place=gateway:gw-2").json()["items"]
-    evidence = world.get(f"{BASE}/{order['id']}").json()["evidence"]
-    assert (order["usage_point"], evidence["series"], evidence["readings"]) == (None, None, [])
-    assert "readings: this order is about no single meter" in evidence["missing"]
-    assert evidence["findings"][0]["rule"] == "outage_gateway"
 
 
 def test_a_store_that_is_away_leaves_the_rest_of_the_evidence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,94 +1,27 @@
-"""The board and one order: what stands there, what each role can do, races, bad input, nasty names, 10,000 orders."""
+"""The board and one order: what stands there, what each role can do, races, nasty names, 10,000 orders."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
-from api.access.credentials import COOKIE
 from api.app import close
-from api.orders import teams
 from api.orders.book import step
 from api.orders.lifecycle import Deed, Step
-from api.orders.photos import MAX_BYTES
 from api.queries.order_board import OrderCounts, order_counts
 from metering.errors import StoreError
-from registry import sessions, users
 from registry.models import UsagePoint
-from registry.models_access import User
-from registry.models_work_orders import FollowUp, Photo, Receipt, WorkOrder
+from registry.models_work_orders import FollowUp, WorkOrder
 from registry.roles import Role, console
-from registry.settings import AccessSettings
-from tests.api.orders_world import BOSS, png
 from tests.api.routes.test_pages import Tags
 from tests.api.routes.test_screens import ENGLISH, EVIL
 from tests.api.routes.test_screens import text as text_of
-from tests.api.world import HOUR, T0, World, client, make_key, make_user, make_world
-
-NOW = T0 + 24 * HOUR
-ARRIVED = "2026-03-01T23:30"  # the city of these tests keeps UTC; its clock stands half an hour later
-
-
-@pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One for the tests that change nothing."""
-    made = make_world(tmp_path_factory.mktemp("orders"))
-    yield made
-    made.close()
-
-
-def run(world: World, scenario: Callable[[httpx.AsyncClient, str], Awaitable[None]], name: str) -> None:
-    """Let one user (called like his role) use a browser without scripts."""
-
-    async def whole() -> None:
-        async with client(world.app, "") as browser:
-            token = enter(browser, world, name)
-            browser.headers.update(ENGLISH)
-            await scenario(browser, token)
-
-    asyncio.run(whole())
-
-
-def enter(browser: httpx.AsyncClient, world: World, name: str) -> str:
-    """Make a user who is logged in already (a real password costs a second); return his page's token."""
-    make_user(world.database, name, Role(name))
-    with world.database.begin() as connection:
-        connection.execute(sa.update(User).where(User.name == name).values(one_time=False))
-        user = users.need(connection, name)
-        token, csrf = sessions.open_session(connection, user.id, "", NOW, AccessSettings())[:2]
-    browser.cookies.set(COOKIE, token)
-    return csrf
-
-
-def dispatched(world: World, number: int, who: str) -> None:
-    with world.database.begin() as connection:
-        teams.dispatch(connection, BOSS, number, who, now_ms=NOW - HOUR)
-
-
-def words(page: str) -> str:
-    return " ".join(Tags(page.replace("<", " <")).text.split())
-
-
-def hidden(page: str, name: str) -> str:
-    found = re.search(rf'name="{name}" value="([^"]*)"', page)
-    assert found, name
-    return found[1]
-
-
-def actions(page: str) -> set[str]:
-    found = {str(a["action"]) for tag, a in Tags(page).tags if tag == "form" and a.get("method") == "post"}
-    return {action for action in found if action.startswith("/orders")}
-
-
-def multipart(fields: dict[str, str], photo: bytes | None) -> dict[str, Any]:
-    return {"data": fields, "files": {"photo": ("a.png", photo or b"", "image/png")}}
-
+from tests.api.screens.order_pages import NOW, actions, dispatched, hidden, run, words
+from tests.api.world import HOUR, World, make_key, make_world
 
 # -- what stands there -------------------------------------------------------------------
 
@@ -267,156 +200,6 @@ def test_what_was_typed_stays_readable_when_the_step_is_not_possible_any_more(wo
     run(world, scenario, "dispatcher")
 
 
-def receipt_form(page: str, token: str, **more: str) -> dict[str, str]:
-    form = {"csrf_token": token, "version": hidden(page, "version"), "seen": hidden(page, "seen")}
-    return {**form, "result": "passed", "label": "true", "arrived_at": ARRIVED, "note": "", **more}
-
-
-def test_worker_arrives_and_files_a_receipt_with_a_photo_once(world: World) -> None:
-    dispatched_to_him = {"started_at": "2026-03-01T23:35", "finished_at": "2026-03-01T23:50", "index_seen": "1012.5"}
-
-    async def scenario(browser: httpx.AsyncClient, token: str) -> None:
-        dispatched(world, 1, "worker")
-        page = (await browser.get("/orders/1")).text
-        form = {"csrf_token": token, "version": hidden(page, "version"), "seen": hidden(page, "seen")}
-        assert (await browser.post("/orders/1/arrive", data=form)).status_code == 303
-        page = (await browser.get("/orders/1")).text
-        typed = receipt_form(
-            page, token, **dispatched_to_him, material_1="gasket", count_1="2", amount="12.50", note="tight again"
-        )
-        for _ in range(2):  # a telephone without a connection sends it again
-            answer = await browser.post("/orders/1/receipt", **multipart(typed, png(7)))
-            assert (answer.status_code, answer.headers["location"]) == (303, "/orders?done=receipt")
-        said = words((await browser.get("/orders/1")).text)
-        for wanted in ("finished · passed", "Index seen 1012.5 m³", "gasket 2", "12.50", "tight again"):
-            assert wanted in said
-        with world.database.read() as connection:
-            assert connection.execute(sa.select(sa.func.count()).select_from(Receipt)).scalar() == 1
-            row = connection.execute(sa.select(Receipt)).one()
-            assert (row.worker, row.index_seen, row.label) == ("worker", {"volume_standard": 1_012_500_000}, "true")
-            assert row.arrived_at == T0 + 23 * HOUR + HOUR // 2
-            photos = connection.execute(sa.select(Photo.visit, Photo.taken_by).where(Photo.id > 1)).all()
-            assert [tuple(photo) for photo in photos] == [(1, "user:worker")]
-
-    run(world, scenario, "worker")
-
-
-@pytest.mark.parametrize(
-    ("typed", "status", "said"),
-    [
-        ({"result": ""}, 422, "Choose a result."),
-        ({"result": "not_passed"}, 422, "Every result but passed needs a note"),
-        ({"label": "maybe"}, 422, "from the list"),
-        ({"arrived_at": ""}, 422, "Enter when you arrived."),
-        ({"arrived_at": "2026-13-01T00:00"}, 422, "Arrived: this is no date and time."),
-        ({"arrived_at": "2026-02-01T00:00"}, 422, "Arrived: this lies before the step before it"),
-        ({"arrived_at": "2026-03-02T00:06"}, 422, "Arrived: this lies in the future."),
-        ({"finished_at": "2026-03-01T23:29"}, 422, "Finished: this lies before the step before it"),
-        ({"index_seen": "12x"}, 422, "no number of a meter"),
-        ({"index_seen": "-1"}, 422, "no number of a meter"),
-        ({"material_1": "gasket"}, 422, "Materials need a name"),
-        ({"material_1": "gasket", "count_1": "9" * 20}, 422, "Materials need a name"),
-        ({"amount": "1e9"}, 422, "no amount"),
-        ({"note": "a\x00b"}, 422, "signs that cannot be kept"),
-        ({"note": "n" * 2001}, 422, "longer than 2000"),
-        ({"worker": "qian"}, 403, "This is not yours to do."),
-        ({"version": "x"}, 422, "old or broken"),
-        ({"version": "1"}, 412, "Somebody was faster"),
-    ],
-)
-def test_a_receipt_that_cannot_be_taken_says_why_and_changes_nothing(
-    shared: tuple[World, httpx.Cookies, str], typed: dict[str, str], status: int, said: str
-) -> None:
-    world, cookies, token = shared
-
-    async def scenario() -> None:
-        async with client(world.app, "") as browser:
-            browser.headers.update(ENGLISH)
-            browser.cookies = cookies
-            page = (await browser.get("/orders/1")).text
-            form = receipt_form(page, token, **{"started_at": "2026-03-01T23:31", "amount": "7"} | typed)
-            answer = await browser.post("/orders/1/receipt", **multipart(form, png(9)))
-            assert (answer.status_code, said in words(answer.text)) == (status, True), words(answer.text)[:600]
-            assert 'name="started_at" value="2026-03-01T23:31"' in answer.text
-
-    asyncio.run(scenario())
-    with world.database.read() as connection:
-        assert connection.execute(sa.select(sa.func.count()).select_from(Receipt)).scalar() == 0
-        assert connection.execute(sa.select(sa.func.count()).select_from(Photo)).scalar() == 1
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, httpx.Cookies, str]]:
-    """Order 1 is dispatched to a worker who is logged in; nothing that is refused changes it."""
-    world = make_world(tmp_path_factory.mktemp("worker"))
-
-    browser = client(world.app, "")
-    token = enter(browser, world, "worker")
-    dispatched(world, 1, "worker")
-    yield world, browser.cookies, token
-    world.close()
-
-
-@pytest.mark.parametrize(
-    ("photo", "status"), [(b"GIF89a" * 20, 422), (b"\xff\xd8\xff cut", 422), (b"x" * (MAX_BYTES + 70_000), 413)]
-)
-def test_a_photo_that_is_none_or_too_large_is_refused(
-    shared: tuple[World, httpx.Cookies, str], photo: bytes, status: int
-) -> None:
-    world, cookies, token = shared
-
-    async def scenario() -> None:
-        async with client(world.app, "") as browser:
-            browser.headers.update(ENGLISH)
-            browser.cookies = cookies
-            page = (await browser.get("/orders/1")).text
-            answer = await browser.post("/orders/1/receipt", **multipart(receipt_form(page, token), photo))
-            assert answer.status_code == status
-            form = {"csrf_token": token, "version": "1", "seen": "1"}
-            assert (await browser.post("/orders/1/photos", **multipart(form, photo))).status_code == status
-            assert (await browser.post("/orders/1/photos", **multipart(form, None))).status_code == 422
-            foreign = await browser.post("/orders/1/photos", **multipart({"csrf_token": "guessed"}, png()))
-            assert foreign.status_code == 403
-
-    asyncio.run(scenario())
-
-
-def test_follow_up_is_answered_and_not_by_whoever_did_the_work(world: World) -> None:
-    async def scenario(browser: httpx.AsyncClient, token: str) -> None:
-        form = {"csrf_token": token, "version": "2", "seen": "1"}
-        assert "is satisfied" in (await browser.post("/orders/1/call", data=form)).text
-        answer = await browser.post("/orders/1/call", data={**form, "satisfied": "false", "note": "still smells"})
-        assert answer.status_code == 303
-        page = (await browser.get("/orders/1")).text
-        assert "not satisfied user:operator still smells" in words(page)
-        assert "/orders/1/call" not in actions(page)
-        twice = await browser.post("/orders/1/call", data={**form, "satisfied": "true"})
-        assert (twice.status_code, "has called already" in twice.text) == (409, True)
-
-    run(world, scenario, "operator")
-
-
-def test_an_order_is_opened_by_hand_and_a_second_one_joins_it(world: World) -> None:
-    async def scenario(browser: httpx.AsyncClient, token: str) -> None:
-        assert 'value="UP-3"' in (await browser.get("/orders/new?usage_point=UP-3")).text
-        form = {"csrf_token": token, "usage_point": "UP-3", "type": "seal", "priority": "wait", "reason": "moved out"}
-        for bad in (
-            {"usage_point": ""}, {"usage_point": "UP-999"}, {"reason": ""}, {"type": "tea"}, {"priority": "x"},
-            {"deadline": "5 moons"},
-        ):  # fmt: skip
-            refused = await browser.post("/orders", data={**form, **bad})
-            assert refused.status_code == 422, bad
-            assert 'id="refused"' in refused.text
-            assert bad == {"reason": ""} or ">moved out</textarea>" in refused.text
-        made = await browser.post("/orders", data={**form, "deadline": "6 h"})
-        assert made.headers["location"] == "/orders/3"
-        joined = await browser.post("/orders", data={**form, "priority": "urgent"})
-        assert joined.headers["location"] == "/orders/3"
-        assert "urgent" in words((await browser.get("/orders/3")).text)
-
-    run(world, scenario, "operator")
-
-
 # -- bad content, much content, no content -----------------------------------------------
 
 
@@ -500,14 +283,3 @@ def test_slips_form_drops_its_empty_fields(still: World) -> None:
     answer = still.get("/orders/slips?date=2026-03-02&district=&worker=zhao&format=pdf")
     assert answer.headers["location"] == "/api/v1/work-orders/slips?date=2026-03-02&worker=zhao&format=pdf"
     assert still.get(answer.headers["location"]).content.startswith(b"%PDF")
-
-
-def test_what_was_done_by_forms_stands_in_the_audit(world: World) -> None:
-    async def scenario(browser: httpx.AsyncClient, token: str) -> None:
-        form = {"csrf_token": token, "version": "2", "seen": "2", "note": "a line"}
-        assert (await browser.post("/orders/1/note", data=form)).status_code == 303
-
-    run(world, scenario, "operator")
-    with world.database.read() as connection:
-        rows = connection.execute(sa.text("SELECT actor FROM audit WHERE action = 'work_order.note'")).all()
-        assert [row.actor for row in rows] == ["user:operator"]
