@@ -11,9 +11,10 @@ import pytest
 from metergate.virtual_broker import WireBroker
 from metergate.virtual_time import StuckError, VirtualClock, VirtualLoop
 from metering.mqtt import Message, MqttSession
-from tests.metergate.virtual_worlds import play_world
+from tests.metergate.virtual_worlds import fleet, play_world
 
-STORY = """
+STORY = (
+    """
 title = "a broker that falls"
 purpose = "the embedded broker in a process of its own"
 seed = 3
@@ -21,21 +22,10 @@ start = "2026-02-19"
 days = 0.2
 broker = "wire"
 gather_s = 900.0
-[[fleet]]
-name = "flats"
-count = 3
-medium = "gas"
-customer_class = "residential"
-profile = "fuxin-corrector"
-interval_s = 1800
-[[fleet]]
-name = "pulses"
-count = 3
-medium = "water"
-customer_class = "residential"
-profile = "json-meter"
-protocol = "mqtt"
-interval_s = 1800
+"""
+    + fleet("flats", 3, "gas", "fuxin-corrector")
+    + fleet("pulses", 3, "water", "json-meter", protocol="mqtt")
+    + """
 [[event]]
 kind = "broker_off"
 day = 0.03
@@ -49,6 +39,7 @@ day = 0.13
 for_days = 0.03
 gateway = "gw-1"
 """
+)
 
 
 def play(scene: Any) -> Any:

@@ -9,39 +9,21 @@ from pathlib import Path
 import pytest
 
 from metering.clock import parse_rfc3339
-from tests.metergate.virtual_worlds import World, play_world
+from tests.metergate.virtual_worlds import World, fleet, play_world
 
-STORY = """
+STORY = (
+    """
 title = "a bad day in the back room"
 purpose = "everything that can happen to the house, one after the other"
 seed = 5
 start = "2026-02-19"
 days = 1.0
 gather_s = 600.0
-[[fleet]]
-name = "flats"
-count = 4
-medium = "gas"
-customer_class = "residential"
-profile = "fuxin-corrector"
-interval_s = 1800
-[[fleet]]
-name = "pulses"
-count = 3
-medium = "water"
-customer_class = "residential"
-profile = "json-meter"
-protocol = "mqtt"
-interval_s = 1800
-[[fleet]]
-name = "taps"
-count = 3
-medium = "water"
-customer_class = "residential"
-profile = "usw-ultrasonic"
-gateway = "gw-2"
-interval_s = 1800
 """
+    + fleet("flats", 4, "gas", "fuxin-corrector")
+    + fleet("pulses", 3, "water", "json-meter", protocol="mqtt")
+    + fleet("taps", 3, "water", "usw-ultrasonic", gateway="gw-2")
+)
 EVENTS = """
 [[event]]
 kind = "gateway_kill"

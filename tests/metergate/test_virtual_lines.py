@@ -8,60 +8,23 @@ import pytest
 
 from metering.clock import parse_rfc3339
 from metering.reading import Flag
-from tests.metergate.virtual_worlds import World, play_world
+from tests.metergate.virtual_worlds import World, fleet, play_world
 
-STORY = """
+STORY = (
+    """
 title = "five wires"
 purpose = "one event a meter or bus, and beside each a meter without any"
 seed = 7
 start = "2026-02-19"
 days = 0.3
 gather_s = 900.0
-[[fleet]]
-name = "flats"
-count = 7
-medium = "gas"
-customer_class = "residential"
-profile = "fuxin-corrector"
-protocol = "modbus-rtu"
-interval_s = 1800
-[[fleet]]
-name = "taps"
-count = 7
-medium = "water"
-customer_class = "residential"
-profile = "water-cjt188"
-protocol = "cjt188"
-baud = 2400
-per_bus = 3
-interval_s = 1800
-[[fleet]]
-name = "lamps"
-count = 3
-medium = "electricity"
-customer_class = "residential"
-profile = "electricity-dlt645-2007"
-protocol = "dlt645"
-line = "tcp"
-per_bus = 1
-interval_s = 1800
-[[fleet]]
-name = "shops"
-count = 5
-medium = "gas"
-customer_class = "commercial"
-profile = "fuxin-corrector"
-per_bus = 1
-interval_s = 1800
-[[fleet]]
-name = "pulses"
-count = 5
-medium = "water"
-customer_class = "residential"
-profile = "json-meter"
-protocol = "mqtt"
-interval_s = 1800
 """
+    + fleet("flats", 7, "gas", "fuxin-corrector", protocol="modbus-rtu")
+    + fleet("taps", 7, "water", "water-cjt188", protocol="cjt188", baud=2400, per_bus=3)
+    + fleet("lamps", 3, "electricity", "electricity-dlt645-2007", protocol="dlt645", line="tcp", per_bus=1)
+    + fleet("shops", 5, "gas", "fuxin-corrector", customer_class="commercial", per_bus=1)
+    + fleet("pulses", 5, "water", "json-meter", protocol="mqtt")
+)
 EVENTS = (
     ("flip", 'meters = ["flats-0001"]'),
     ("noise", 'meters = ["flats-0002"]'),

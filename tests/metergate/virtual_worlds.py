@@ -1,4 +1,4 @@
-"""A scenario played to its end once, for many tests that look at what came of it."""
+"""Scenarios for tests: their fleets, and one played to its end once for many tests that look at what came of it."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ class World:
     def day(self, moment: str) -> float:
         """Return a time as days after the start."""
         return (parse_rfc3339(moment) - self.house.scenario.start_ms) / 86_400_000
+
+
+def fleet(name: str, count: int, medium: str, profile: str, **more: object) -> str:
+    """Return the lines of a scenario for one fleet of homes that is read every half hour. more: further keys."""
+    known = {"name": name, "count": count, "medium": medium, "customer_class": "residential", "profile": profile}
+    keys = known | {"interval_s": 1800} | more
+    return "[[fleet]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
 
 
 def play_world(text: str, folder: Path, **changes: Any) -> World:
