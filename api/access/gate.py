@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 from fastapi import FastAPI, Request
 from starlette.datastructures import Headers
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
@@ -22,9 +22,11 @@ from api.access.credentials import in_address, shown_key
 from api.access.identify import Identifier, Identity
 from api.access.limits import Buckets
 from api.access.record import Recorder
-from api.access.table import CHANGING_PASSWORD, ENROLLING, FORMS, LEAVING, LOOK, Found, Open, Resolver
+from api.access.resolver import Found, Resolver
+from api.access.table import CHANGING_PASSWORD, ENROLLING, FORMS, LEAVING, LOOK, Open
 from api.metrics import ApiMetrics
 from api.problems import ProblemError
+from api.replies import see_other
 from api.settings import ApiSettings
 from metering.clock import Clock
 from registry.roles import Actor, Role
@@ -88,7 +90,7 @@ class Gate:
         if identity is None:
             self._count_unknown(scope)
             if _is_browser(scope):
-                return RedirectResponse("/login", 303, headers={"cache-control": "no-store"})
+                return see_other("/login")
             raise _not_known()
         self._count_known(identity)
         scope[IDENTITY] = identity
@@ -107,12 +109,12 @@ class Gate:
             return None
         if identity.session.must_change and line not in CHANGING_PASSWORD:
             if _is_browser(scope):
-                return RedirectResponse("/password", 303, headers={"cache-control": "no-store"})
+                return see_other("/password")
             detail = "this password was for one time: change it first (POST /api/v1/session/password)"
             raise ProblemError(403, "password-must-change", detail)
         if identity.session.must_enrol(self._totp_roles) and line not in CHANGING_PASSWORD | ENROLLING:
             if _is_browser(scope):
-                return RedirectResponse("/account", 303, headers={"cache-control": "no-store"})
+                return see_other("/account")
             detail = "one of your roles asks for codes at login: enrol first (POST /api/v1/session/totp)"
             raise ProblemError(403, "must-enrol", detail)
         return None

@@ -13,7 +13,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from api.access.table import TABLE, TableError, check, routes_of
+from api.access.resolver import TableError, check, routes_of
+from api.access.table import TABLE
 from registry import keys
 from registry.roles import Role, console
 from tests.api.world import T0, World, client, make_key, make_world
