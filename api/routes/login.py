@@ -6,7 +6,7 @@ import hmac
 from typing import Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from api.access import credentials
 from api.access.forms import checked_fields, form_fields
@@ -15,6 +15,7 @@ from api.access.identify import Identity
 from api.access.login import enter, form_cookie, form_token, leave, set_cookie
 from api.house import InHouse
 from api.problems import ProblemError
+from api.replies import see_other
 from api.routes.session import logged_in, replace_password
 from api.screens.frame import TEMPLATES, texts_of, theme_of
 from registry.refusals import RefusedError
@@ -53,7 +54,7 @@ async def log_in_by_form(request: Request, house: InHouse) -> Response:
         if error.status >= 500:
             raise
         return _login_page(request, f"{error.detail}.", error.status, error.headers)
-    answer = RedirectResponse("/", 303, headers={"cache-control": "no-store"})
+    answer = see_other("/")
     set_cookie(answer, request, credentials.COOKIE, entered.token)
     set_cookie(answer, request, form_cookie(request), "")
     return answer
@@ -81,7 +82,7 @@ async def change_password_by_form(request: Request, house: InHouse) -> Response:
         if error.status >= 500:
             raise
         return _password_page(request, f"{error.detail}.", error.status)
-    return RedirectResponse("/", 303, headers={"cache-control": "no-store"})
+    return see_other("/")
 
 
 @router.post("/logout")
@@ -89,7 +90,7 @@ async def log_out_by_form(request: Request, house: InHouse) -> Response:
     """End the session and go to the login page."""
     await checked_fields(request)
     await leave(house, logged_in(request).id)
-    answer = RedirectResponse("/login", 303, headers={"cache-control": "no-store"})
+    answer = see_other("/login")
     set_cookie(answer, request, credentials.COOKIE, "")
     return answer
 

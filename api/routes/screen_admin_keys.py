@@ -10,10 +10,11 @@ from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from api.access.forms import checked_lists
+from api.here import Here, InHere
 from api.parameters import Cursor, Strict
 from api.queries import people
 from api.routes.keys import KeyPath
-from api.routes.screen_parts import Here, InHere, NoQuery, admin_form_page
+from api.routes.screen_parts import NoQuery, admin_form_page
 from api.screens.admin import ROWS, areas_of, back_to, first, tried
 from api.screens.frame import attempt
 from registry import keys

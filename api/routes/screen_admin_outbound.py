@@ -9,10 +9,11 @@ from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from api.access.forms import checked_fields
+from api.here import Here, InHere
 from api.outbound import book, outbox
 from api.parameters import Cursor, Strict
 from api.queries import outbound
-from api.routes.screen_parts import Here, InHere, NoQuery
+from api.routes.screen_parts import NoQuery
 from api.routes.webhooks import DeliveryPath, NumberPath
 from api.screens.admin import admin_page, back_to
 from api.screens.frame import attempt

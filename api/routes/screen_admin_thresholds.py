@@ -15,11 +15,12 @@ from anomaly.meters import CLASSES, MEDIA, OTHER_CLASS
 from api import paging
 from api import thresholds as trials
 from api.access.forms import checked_lists
+from api.here import Here, InHere
 from api.jobs import book
 from api.parameters import Cursor, Day, Strict, Word
 from api.problems import ProblemError
 from api.queries import thresholds as queries
-from api.routes.screen_parts import Here, InHere, NoQuery, admin_form_page
+from api.routes.screen_parts import NoQuery, admin_form_page
 from api.routes.thresholds import NumberPath, base
 from api.schemas_thresholds import ChangeOut
 from api.screens.admin import back_to, first, tried

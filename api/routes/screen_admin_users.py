@@ -10,9 +10,10 @@ from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from api.access.forms import checked_lists
+from api.here import Here, InHere
 from api.parameters import Cursor, Strict, Word
 from api.queries import people
-from api.routes.screen_parts import Here, InHere, NoQuery, admin_form_page
+from api.routes.screen_parts import NoQuery, admin_form_page
 from api.routes.users import UserPath
 from api.screens.admin import ROWS, areas_of, areas_text, back_to, first, tried
 from api.screens.admin_thresholds import version_of

@@ -16,9 +16,10 @@ from api.billing.desk import InBilling, PeriodPath, permitted, scope_of
 from api.billing.reconcile_words import KINDS
 from api.house import House, InHouse
 from api.jobs import billing as kinds
-from api.parameters import Nothing, Strict, Word
+from api.parameters import Strict, Word
 from api.problems import ProblemError
 from api.queries import billing
+from api.routes.screen_parts import NoQuery
 from api.screens.billing import closes_of, newest_periods, progress
 from api.screens.billing_work import VIEWS, WorklistQuery
 from api.screens.billing_work import page as worklist
@@ -36,7 +37,6 @@ _LONGEST_NOTE: Final = 1000
 _TOTALS: Final = "/billing/{period}/points/{usage_point}"
 CLASSES: Final = ("residential", "residential_heating", "restaurant", "commercial", "public", "industrial")
 MEDIA: Final = ("gas", "water", "electricity", "heat")
-NoQuery = Annotated[Nothing, Query()]
 
 
 class ScopeFields(Strict):

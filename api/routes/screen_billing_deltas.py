@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.engine import Connection
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from api.access.caller import InCaller
 from api.access.forms import checked_fields
@@ -15,6 +15,7 @@ from api.house import House, InHouse
 from api.parameters import Cursor, Nothing, Strict
 from api.problems import ProblemError
 from api.queries import billing
+from api.replies import see_other
 from api.schemas_billing import DeltaOut, DeltaState, Period
 from api.screens.frame import attempt, page, texts_of
 from api.screens.order_forms import FormError, text_of
@@ -117,5 +118,5 @@ async def approve(request: Request, house: InHouse, caller: InCaller, number: Nu
             raise
         said, status = t("billing_refused.changed"), 412
     else:
-        return RedirectResponse(f"/billing/deltas/{number}", 303, headers={"cache-control": "no-store"})
+        return see_other(f"/billing/deltas/{number}")
     return await _show(request, house, caller, number, refused=said, note=fields.get("note", ""), status=status)

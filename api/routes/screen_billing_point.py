@@ -8,11 +8,10 @@ from typing import Annotated, Final
 from urllib.parse import quote, urlencode
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from sqlalchemy.engine import Connection
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from api.access.caller import InCaller
 from api.access.forms import checked_fields
 from api.billing.close import propose_adjustment
 from api.billing.desk import InBilling, PeriodPath, check_version
@@ -20,21 +19,22 @@ from api.billing.keep import refresh
 from api.billing.load import Scope
 from api.billing.settings import BillingSettings
 from api.billing.why import Stretch, counts, why
-from api.house import House, InHouse
+from api.here import Here, InHere
 from api.parameters import PointPath
 from api.problems import ProblemError
 from api.queries import billing, books
+from api.replies import see_other
 from api.routes.billing import meter_there
+from api.routes.screen_parts import show
 from api.screens.billing_point import PointView, point_view, readable
 from api.screens.billing_work import WorklistQuery, next_behind, worklist_of
-from api.screens.frame import Times, attempt, page, texts_of
+from api.screens.frame import Times, attempt, texts_of
 from api.screens.order_forms import FormError, moment_of, text_of
 from metering.quantities import to_micro
 from registry import billing_words, office
 from registry.book_changes import BookError
 from registry.models import Meter, UsagePoint
 from registry.refusals import RefusedError
-from registry.roles import Actor
 
 router = APIRouter(include_in_schema=False)
 _STRETCHES: Final = 40
@@ -47,30 +47,19 @@ Fields = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
-    """Who asks for which total. now: [ms UTC]."""
+class AtPoint(Here):
+    """Who asks for which total."""
 
-    request: Request
-    house: House
     settings: BillingSettings
-    caller: Actor
     period: str
     point: str
-    now: int
 
 
-def _here(
-    request: Request,
-    house: InHouse,
-    settings: InBilling,
-    caller: InCaller,
-    period: PeriodPath,
-    usage_point: PointPath,
-) -> Here:
-    return Here(request, house, settings, caller, period, usage_point, house.clock.now_ms())
+async def _at_point(here: InHere, settings: InBilling, period: PeriodPath, usage_point: PointPath) -> AtPoint:
+    return AtPoint(here.request, here.house, here.caller, here.now, settings, period, usage_point)
 
 
-InPlace = Annotated[Here, Depends(_here)]
+InPlace = Annotated[AtPoint, Depends(_at_point)]
 
 
 @router.get("/billing/{period}/points/{usage_point}")
@@ -80,7 +69,7 @@ async def point_page(here: InPlace, query: Annotated[WorklistQuery, Query()]) ->
 
 
 async def _show(
-    here: Here, query: WorklistQuery, *, typed: Fields | None = None, refused: str = "", status: int = 200
+    here: AtPoint, query: WorklistQuery, *, typed: Fields | None = None, refused: str = "", status: int = 200
 ) -> Response:
     house, caller, period, point, now = here.house, here.caller, here.period, here.point, here.now
 
@@ -99,8 +88,8 @@ async def _show(
             stretches, why_trouble = await attempt(house.read(ask))
         except RefusedError as error:
             why_trouble = str(error)
-    return await page(
-        house, here.request, caller, "billing_point.html", period=period, point=point, view=view, following=following,
+    return await show(
+        here, "billing_point.html", period=period, point=point, view=view, following=following,
         query=query, address=query.address(), trouble=trouble, why_trouble=why_trouble,
         counted=counts(stretches or []), stretches=[s for s in stretches or [] if s.state != "received"][:_STRETCHES],
         typed=typed or {}, refused=refused, causes=CAUSES, local=Times(view.tz if view else "UTC"),
@@ -180,13 +169,13 @@ async def refresh_point(here: InPlace) -> Response:
     return _to(here, here.point, fields, "refreshed")
 
 
-def _same_version(connection: Connection, here: Here, fields: Fields) -> None:
+def _same_version(connection: Connection, here: AtPoint, fields: Fields) -> None:
     text = fields.get("version", "")
     wanted = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else -1
     check_version(wanted, billing.require_total(connection, here.caller, here.point, here.period).total["version"])
 
 
-async def _act(here: Here, fields: Fields, work: Callable[[Connection], str], *, stay: bool = False) -> Response:
+async def _act(here: AtPoint, fields: Fields, work: Callable[[Connection], str], *, stay: bool = False) -> Response:
     """Do it and lead to the next exception; what was refused is said on this page, with what was typed."""
     t, list_of = texts_of(here.request), worklist_of(fields.get("list", ""))
 
@@ -217,8 +206,8 @@ async def _act(here: Here, fields: Fields, work: Callable[[Connection], str], *,
     return await _show(here, query, typed=fields, refused=said, status=status)
 
 
-def _to(here: Here, point: str | None, fields: Fields, done: str) -> Response:
+def _to(here: AtPoint, point: str | None, fields: Fields, done: str) -> Response:
     what = {"done": done, "of": here.point} | ({"last": "yes"} if point is None else {})
     pairs = filter(None, (worklist_of(fields.get("list", "")).address(), urlencode(what)))
     path = f"/billing/{here.period}" + (f"/points/{quote(point, safe='')}" if point is not None else "")
-    return RedirectResponse(f"{path}?{'&'.join(pairs)}", 303, headers={"cache-control": "no-store"})
+    return see_other(f"{path}?{'&'.join(pairs)}")

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from sqlalchemy.engine import Connection
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from api.access.caller import InCaller
 from api.access.forms import checked_fields
-from api.house import House, InHouse
-from api.parameters import Cursor, GatewayPath, Nothing, Strict, Word, clean
+from api.here import Here, InHere
+from api.parameters import Cursor, GatewayPath, Strict, Word, clean
 from api.queries import books, events
 from api.queries import field as queries
+from api.replies import see_other
 from api.routes.events import NumberPath
+from api.routes.screen_parts import NoQuery, show
 from api.screens import field as words
-from api.screens.frame import attempt, may, own_address, page
+from api.screens.frame import attempt, may, own_address
 from registry import office, quarantine
 from registry.book_changes import BookError
-from registry.roles import Actor
 
 router = APIRouter(include_in_schema=False)
 _ROWS: Final = 100
@@ -61,17 +61,15 @@ class RowQuery(Strict):
 
 
 @router.get("/field")
-async def field_page(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[FieldQuery, Query()]
-) -> Response:
+async def field_page(here: InHere, query: Annotated[FieldQuery, Query()]) -> Response:
     """Gateways: who is there, what waits in their outboxes, what is missing."""
-    limits, now = house.settings, house.clock.now_ms()
+    limits = here.house.settings
     found, trouble = await attempt(
-        house.read(
+        here.house.read(
             lambda c: queries.gateways(
                 c,
-                areas=caller.areas,
-                now_ms=now,
+                areas=here.caller.areas,
+                now_ms=here.now,
                 stale_s=limits.gateway_stale_s,
                 limit=_ROWS,
                 cursor=query.cursor,
@@ -79,8 +77,8 @@ async def field_page(
         )
     )
     gateways, said = found or (None, {})
-    return await page(
-        house, request, caller, "field.html", topics="gateways readings", found=gateways, said=said,
+    return await show(
+        here, "field.html", topics="gateways readings", found=gateways, said=said,
         unheard=queries.Said(), trouble=trouble, **_WORDS,
     )  # fmt: skip
 
@@ -89,27 +87,25 @@ async def field_page(
 
 
 @router.get("/field/quarantine")
-async def quarantine_page(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[QuarantineQuery, Query()]
-) -> Response:
+async def quarantine_page(here: InHere, query: Annotated[QuarantineQuery, Query()]) -> Response:
     """Rows that ingest refused; those that wait for a decision first."""
-    return await _list(request, house, caller, query)
+    return await _list(here, query)
 
 
-async def _list(request: Request, house: House, caller: Actor, query: QuarantineQuery) -> Response:
+async def _list(here: Here, query: QuarantineQuery) -> Response:
     def look(connection: Connection) -> Any:
         rows = events.list_quarantine(
-            connection, areas=caller.areas, limit=_REFUSED_ROWS, cursor=query.cursor,
+            connection, areas=here.caller.areas, limit=_REFUSED_ROWS, cursor=query.cursor,
             undecided=query.view == "undecided", reason=query.reason or None, gateway=query.gateway or None,
             meter=query.meter or None,
         )  # fmt: skip
         decisions, fates = _decided(connection, [row.id for row in rows.items])
-        return rows, decisions, fates, events.reasons(connection, caller.areas)
+        return rows, decisions, fates, events.reasons(connection, here.caller.areas)
 
-    found, trouble = await attempt(house.read(look))
+    found, trouble = await attempt(here.house.read(look))
     rows, decisions, fates, reasons = found or (None, {}, {}, [])
-    return await page(
-        house, request, caller, "field_quarantine.html", found=rows, decisions=decisions, fates=fates,
+    return await show(
+        here, "field_quarantine.html", found=rows, decisions=decisions, fates=fates,
         reasons=reasons, query=query, trouble=trouble,
     )  # fmt: skip
 
@@ -124,17 +120,13 @@ def _decided(connection: Connection, numbers: list[int]) -> tuple[Mapping[int, A
 
 
 @router.get("/field/quarantine/{number}")
-async def quarantined_page(
-    request: Request, house: InHouse, caller: InCaller, number: NumberPath, query: Annotated[RowQuery, Query()]
-) -> Response:
+async def quarantined_page(here: InHere, number: NumberPath, query: Annotated[RowQuery, Query()]) -> Response:
     """One refused row with its bytes, and the decision on it."""
-    return await _row(request, house, caller, number, done=query.done)
+    return await _row(here, number, done=query.done)
 
 
 async def _row(
-    request: Request,
-    house: House,
-    caller: Actor,
+    here: Here,
     number: int,
     *,
     refused: str = "",
@@ -142,98 +134,69 @@ async def _row(
     done: str | None = None,
 ) -> Response:
     def look(connection: Connection) -> Any:
-        row = events.one_quarantined(connection, number, areas=caller.areas)
+        row = events.one_quarantined(connection, number, areas=here.caller.areas)
         return row, *_decided(connection, [number])
 
-    found, trouble = await attempt(house.read(look))
+    found, trouble = await attempt(here.house.read(look))
     row: Any = None
     decisions: Mapping[int, Any] = {}
     fates: Mapping[int, Any] = {}
     if found is not None:
         row, decisions, fates = found
-    return await page(
-        house, request, caller, "field_row.html", status=422 if refused else 200, number=number, row=row,
+    return await show(
+        here, "field_row.html", status=422 if refused else 200, number=number, row=row,
         decision=decisions.get(number), fate=fates.get(number), refused=refused, note=note, done=done,
         trouble=trouble,
     )  # fmt: skip
 
 
 @router.post("/field/quarantine/{number}/adopt")
-async def adopt(
-    request: Request, house: InHouse, caller: InCaller, number: NumberPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def adopt(here: InHere, number: NumberPath, query: NoQuery) -> Response:
     """Send it to the store as a reading of the office, marked suspect."""
-    now = house.clock.now_ms()
-    return await _decide(
-        request,
-        house,
-        caller,
-        number,
-        "adopted",
-        lambda c, note: quarantine.adopt(c, caller, number, reason=note, now=now),
-    )
+    return await _decide(here, number, "adopted", quarantine.adopt)
 
 
 @router.post("/field/quarantine/{number}/discard")
-async def discard(
-    request: Request, house: InHouse, caller: InCaller, number: NumberPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def discard(here: InHere, number: NumberPath, query: NoQuery) -> Response:
     """Say that it is of no use; it stays where it is."""
-    now = house.clock.now_ms()
-    return await _decide(
-        request,
-        house,
-        caller,
-        number,
-        "discarded",
-        lambda c, note: quarantine.discard(c, caller, number, reason=note, now=now),
-    )
+    return await _decide(here, number, "discarded", quarantine.discard)
 
 
-async def _decide(
-    request: Request,
-    house: House,
-    caller: Actor,
-    number: int,
-    done: str,
-    work: Callable[[Connection, str], Any],
-) -> Response:
-    fields = await checked_fields(request)
+async def _decide(here: Here, number: int, done: str, work: Callable[..., object]) -> Response:
+    fields = await checked_fields(here.request)
     note = " ".join(fields.get("note", "").split())
 
     def inside(connection: Connection) -> None:
-        books.require_quarantined(connection, caller, number)
+        books.require_quarantined(connection, here.caller, number)
         if not 0 < len(note) <= _LONGEST_NOTE:
             raise BookError(f"say why, in 1 to {_LONGEST_NOTE} characters")
-        work(connection, clean(note))
+        work(connection, here.caller, number, reason=clean(note), now=here.now)
 
     try:
-        await house.write(inside)
+        await here.house.write(inside)
     except (BookError, ValueError) as error:
         said = error.message if isinstance(error, BookError) else "the note has signs that cannot be kept"
-        return await _row(request, house, caller, number, refused=said, note=note[:_LONGEST_NOTE])
+        return await _row(here, number, refused=said, note=note[:_LONGEST_NOTE])
     path, _, rest = own_address(fields.get("back", _QUARANTINE)).partition("?")
     kept = [pair for pair in rest.split("&") if pair and not pair.startswith("done=")]
-    return RedirectResponse(f"{path}?{'&'.join([*kept, f'done={done}'])}", 303, headers={"cache-control": "no-store"})
+    return see_other(f"{path}?{'&'.join([*kept, f'done={done}'])}")
 
 
 # -- one gateway ---------------------------------------------------------------------------------------------
 
 
 @router.get("/field/{gateway_id}")
-async def gateway_page(
-    request: Request, house: InHouse, caller: InCaller, gateway_id: GatewayPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def gateway_page(here: InHere, gateway_id: GatewayPath, query: NoQuery) -> Response:
     """One gateway: its buses and their time, its meters in trouble, what became of its rows, when it was away."""
-    limits, now = house.settings, house.clock.now_ms()
+    limits = here.house.settings
     found, trouble = await attempt(
-        house.read(
+        here.house.read(
             lambda c: queries.gateway_view(
-                c, gateway_id, areas=caller.areas, now_ms=now, stale_s=limits.gateway_stale_s
+                c, gateway_id, areas=here.caller.areas, now_ms=here.now, stale_s=limits.gateway_stale_s
             )
         )
     )
-    return await page(
-        house, request, caller, "field_gateway.html", topics="gateways readings", name=gateway_id, found=found,
-        trouble=trouble, refused_rows=may(caller, "GET", _QUARANTINE), **_WORDS,
+    return await show(
+        here, "field_gateway.html", topics="gateways readings", name=gateway_id, found=found,
+        trouble=trouble, refused_rows=may(here.caller, "GET", _QUARANTINE), **_WORDS,
     )  # fmt: skip

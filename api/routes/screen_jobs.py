@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.engine import Connection
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from api import paging
 from api.access.caller import InCaller
@@ -18,6 +18,7 @@ from api.parameters import Cursor, Nothing, Strict
 from api.problems import not_found
 from api.queries import books
 from api.queries import jobs as queries
+from api.replies import see_other
 from api.routes.imports import BatchPath
 from api.routes.jobs import NumberPath, job_result
 from api.screens.frame import attempt, page
@@ -98,7 +99,7 @@ async def cancel_job(request: Request, house: InHouse, caller: InCaller, number:
         await house.write(lambda c: book.cancel(c, caller, number, now_ms=now))
     except RefusedError as error:
         return await _one(request, house, caller, number, refused=str(error), status=409)
-    return RedirectResponse(f"/jobs/{number}", 303, headers={"cache-control": "no-store"})
+    return see_other(f"/jobs/{number}")
 
 
 @router.post("/jobs/import")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from sqlalchemy.engine import Connection
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from api.access.caller import InCaller
 from api.access.forms import checked_fields
@@ -20,6 +20,7 @@ from api.orders.photos import add_to_visit
 from api.orders.receipts import file_receipt
 from api.problems import ProblemError
 from api.queries import work_orders
+from api.replies import see_other
 from api.routes.order_parts import NumberPath, do, done_before, keep_key
 from api.screens.frame import Times, surroundings
 from api.screens.multipart import checked_form
@@ -28,7 +29,6 @@ from api.screens.orders import order_page, quantity_of
 from registry.roles import Actor
 
 router = APIRouter(include_in_schema=False)
-_SEE_OTHER: Final = {"cache-control": "no-store"}
 _KEYS: Final = {
     "changed-meanwhile": "changed",
     "not-yours-to-do": "forbidden",
@@ -60,7 +60,7 @@ async def _done(
         return await order_page(house, request, caller, number, again=again, status=error.status)
     own_only = not caller.has(*work_orders.DESK)
     address = "/orders?done=receipt" if deed == "receipt" and own_only else f"/orders/{number}"
-    return RedirectResponse(address, 303, headers=_SEE_OTHER)
+    return see_other(address)
 
 
 def _version(fields: Fields) -> int:

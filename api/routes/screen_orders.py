@@ -8,19 +8,21 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from sqlalchemy.engine import Connection
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from api.access.caller import InCaller
 from api.access.forms import checked_fields
 from api.house import House, InHouse
 from api.orders import by_hand
 from api.orders.words import OrderType
-from api.parameters import Cursor, Day, Nothing, Strict, Word
+from api.parameters import Cursor, Day, Strict, Word
 from api.problems import ProblemError
 from api.queries import order_board
 from api.queries.order_board import BoardFilters
 from api.queries.work_orders import DESK
+from api.replies import see_other
 from api.routes.order_parts import NumberPath, do
+from api.routes.screen_parts import NoQuery
 from api.routes.work_orders import PriorityWord, StateWord, TypeWord
 from api.screens.frame import attempt, page
 from api.screens.order_forms import Again, FormError, priority_of, text_of
@@ -28,9 +30,7 @@ from api.screens.orders import CHOICES, order_page
 from registry.roles import Actor
 
 router = APIRouter(include_in_schema=False)
-NoQuery = Annotated[Nothing, Query()]
 _ROWS: Final = 100
-_SEE_OTHER: Final = {"cache-control": "no-store"}
 
 
 class BoardQuery(Strict):
@@ -120,7 +120,7 @@ class SlipsQuery(Strict):
 async def slips_of_a_day(caller: InCaller, query: Annotated[SlipsQuery, Query()]) -> Response:
     """Lead to the day's slips for print: a form always sends its empty fields, the API takes none."""
     kept = {name: value for name, value in query.model_dump().items() if value}
-    return RedirectResponse(f"/api/v1/work-orders/slips?{urlencode(kept)}", 303, headers=_SEE_OTHER)
+    return see_other(f"/api/v1/work-orders/slips?{urlencode(kept)}")
 
 
 class NewQuery(Strict):
@@ -164,7 +164,7 @@ async def open_order(request: Request, house: InHouse, caller: InCaller) -> Resp
             raise
         again = Again("open", fields, "incomplete" if error.status == 422 else "not_now", said=error.detail)
         return await _form(house, request, caller, fields, again, error.status)
-    return RedirectResponse(f"/orders/{made.order_id}", 303, headers=_SEE_OTHER)
+    return see_other(f"/orders/{made.order_id}")
 
 
 def _wanted(fields: dict[str, str]) -> dict[str, Any]:
@@ -195,4 +195,4 @@ async def one_order_page(
 @router.get("/orders/{number}/{form}")
 async def leave_the_form(number: NumberPath, form: Word, query: NoQuery) -> Response:
     """Whoever asks for the address of a form again (another language, an old bookmark) gets the order."""
-    return RedirectResponse(f"/orders/{number}", 303, headers=_SEE_OTHER)
+    return see_other(f"/orders/{number}")

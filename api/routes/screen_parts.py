@@ -1,37 +1,23 @@
-"""What the routes of pages share: who asks, and the page that a form of the administration is answered with."""
+"""What the routes of pages share: a query without parameters, and how they show a page."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request
+from fastapi import Query
 from starlette.responses import Response
 
-from api.access.caller import InCaller
-from api.house import House, InHouse
+from api.here import Here
 from api.parameters import Nothing
 from api.screens.admin import admin_page
-from registry.roles import Actor
+from api.screens.frame import page
 
 NoQuery = Annotated[Nothing, Query()]
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
-    """Who asks for a page or sends its form, and when. now: [ms UTC]."""
-
-    request: Request
-    house: House
-    caller: Actor
-    now: int
-
-
-async def _here(request: Request, house: InHouse, caller: InCaller) -> Here:
-    return Here(request, house, caller, house.clock.now_ms())
-
-
-InHere = Annotated[Here, Depends(_here)]
+async def show(here: Here, template: str, **values: Any) -> Response:
+    """Return a page, as `api.screens.frame.page` makes it."""
+    return await page(here.house, here.request, here.caller, template, **values)
 
 
 async def admin_form_page(here: Here, template: str, *, refused: str = "", **values: Any) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from api.access.caller import InCaller
 from api.access.forms import form_fields
@@ -17,6 +17,7 @@ from api.problems import not_found
 from api.queries.board import Board, board, meter_counts, percent
 from api.queries.hourly_flow import FlowNow, flow_now
 from api.queries.readiness import readiness
+from api.replies import see_other
 from api.schemas import Readiness
 from api.screens.assets import by_file
 from api.screens.frame import LANGUAGE, THEME, THEMES, attempt, own_address, page
@@ -110,7 +111,7 @@ async def asset(request: Request, file: str, query: Annotated[Nothing, Query()])
 async def prefer(request: Request, query: Annotated[Nothing, Query()]) -> Response:
     """Language and theme of this browser; nothing else is changed, so that the form needs no login."""
     fields = await form_fields(request)
-    answer = RedirectResponse(own_address(fields.get("back", "/")), 303, headers={"cache-control": "no-store"})
+    answer = see_other(own_address(fields.get("back", "/")))
     for field, cookie, words in (("language", LANGUAGE, LANGUAGES), ("theme", THEME, THEMES)):
         if fields.get(field) in words:
             set_cookie(answer, request, cookie, fields[field], keep_s=_YEAR_S)
