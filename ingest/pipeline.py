@@ -29,19 +29,16 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
-import structlog
-from sqlalchemy.exc import DBAPIError
-
 from ingest.answers import Answers, Sender
 from ingest.batch import Batch
 from ingest.checking import Checker, Counters
 from ingest.decoding import MAX_PAYLOAD
 from ingest.holding import Holding
 from ingest.meters import Changes, MeterTable, latest_row
+from ingest.patience import Patience
 from ingest.worker import Worker
 from metering.admission import ClockRules, TimeLimits
 from metering.clock import Clock
-from metering.errors import RegistryError, StoreError
 from metering.messages import PARTS, part_of
 from metering.mqtt import Delivery
 from metering.reading import Reading
@@ -60,10 +57,7 @@ _FLOOR_MARGIN_MS: Final = 600_000  # live rows are younger than this, so that th
 _FLOOR_STEP_MS: Final = 300_000
 _FLOOR_SLACK_MS: Final = 3_600_000
 _BACKLOG_S: Final = 30.0  # the floor stays down until no backlog came for so long
-_FIRST_RETRY_S: Final = 0.1
-_LAST_RETRY_S: Final = 5.0
 
-_log = structlog.get_logger("ingest")
 _read_at = attrgetter("read_at")
 
 
@@ -89,7 +83,8 @@ class Pipeline:
     ) -> None:
         """holding: which parts of the city are ours; None: all, and nobody else works on any."""
         self.counters: Counters = Counter()
-        self.problems = {"store": "", "registry": "", "clock": ""}
+        self._patience = Patience(clock, self.counters)
+        self.problems = self._patience.problems
         self.meters = MeterTable()
         self.checker = Checker(
             self.meters,
@@ -221,7 +216,7 @@ class Pipeline:
 
     async def cycle(self, deliveries: Sequence[Delivery]) -> None:
         """Take deliveries of `up` topics the whole way; returns when they are acknowledged."""
-        await self._sane_clock()
+        await self._patience.sane_clock(self.checker.limits.earliest_ms)
         began = self._clock.monotonic()
         await self._checking.acquire()
         try:
@@ -427,40 +422,11 @@ class Pipeline:
 
         await self._in_registry(save)
 
-    # -- patience --------------------------------------------------------------------------------------------------
-
     async def _in_store(self, call: Callable[[], T]) -> T:
-        return await self._patiently("store", self._store_thread, call)
+        return await self._patience.ask("store", self._store_thread, call)
 
     async def _in_registry(self, call: Callable[[], T]) -> T:
-        return await self._patiently("registry", self._registry_thread, call)
-
-    async def _patiently(self, what: str, worker: Worker, call: Callable[[], T]) -> T:
-        delay = _FIRST_RETRY_S
-        while True:
-            try:
-                result = await worker.run(call)
-            except LeaseLostError:
-                raise  # waiting does not bring it back
-            except (StoreError, RegistryError, DBAPIError) as error:
-                if not self.problems[what]:
-                    _log.warning("waiting", what=what, error=str(error))
-                self.problems[what] = str(error)
-                self.counters["retries_total", f'what="{what}"'] += 1
-                await self._clock.sleep(delay)
-                delay = min(delay * 2, _LAST_RETRY_S)
-                continue
-            if self.problems[what]:
-                _log.info("back", what=what)
-                self.problems[what] = ""
-            return result
-
-    async def _sane_clock(self) -> None:
-        """A host that starts in 1970 must not judge anybody's time: every honest row would look like the future."""
-        while (now := self._clock.now_ms()) < self.checker.limits.earliest_ms:
-            self.problems["clock"] = f"this host's clock says {now} ms since 1970; nothing is judged until it is set"
-            await self._clock.sleep(1.0)
-        self.problems["clock"] = ""
+        return await self._patience.ask("registry", self._registry_thread, call)
 
 
 def _of_parts(facts: Mapping[str, MeterFacts], parts: Collection[int]) -> dict[str, MeterFacts]:
