@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
+from api import words
 from api.access.caller import InCaller
 from api.access.forms import checked_fields, checked_lists
 from api.house import House, InHouse
@@ -21,6 +22,7 @@ from api.routes.findings import NumberPath
 from api.screens import alarm_forms as forms
 from api.screens.alarm_rate_chart import rate_chart
 from api.screens.frame import attempt, page, surroundings
+from api.screens.orders import quantity_of
 from registry import findings_actions
 from registry.alarm_states import AlarmEvent, TransitionError
 from registry.findings_actions import StaleFindingError, UnknownFindingError
@@ -123,7 +125,7 @@ async def _alarm(
             if alarm.children
             else []
         )
-        return alarm, children
+        return alarm, children, words.unit_of(quantity_of(connection, alarm.meter))
 
     found, trouble = await attempt(house.read(look))
     return await page(
@@ -137,6 +139,7 @@ async def _alarm(
         number=number,
         alarm=found[0] if found else None,
         children=found[1] if found else [],
+        unit=found[2] if found else "",
         hours=[hours for hours in SHELVE_HOURS if hours <= house.alarms.shelve_max_h],
         out_max_h=f"{house.alarms.out_of_service_max_h:g}",
         refused=refused,

@@ -23,8 +23,10 @@ from api.access.table import TABLE
 from api.house import House
 from api.problems import ProblemError
 from api.queries.readiness import faults
+from api.screens import evidence
 from api.screens.assets import assets
-from api.screens.texts import Texts, language_of
+from api.screens.said import Reader
+from api.screens.texts import language_of
 from metering.clock import parse_rfc3339
 from metering.errors import MetergateError
 from registry.refusals import RefusedError
@@ -68,13 +70,14 @@ TEMPLATES: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+TEMPLATES.globals["numbers"] = evidence.shown
 TEMPLATES.filters["path"] = _path
 TEMPLATES.filters["unit"] = lambda unit: str(unit).replace("m3", "m³")
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every page says of the house. stale: sentences of what makes its data old."""
+    """What every page says of the house. stale: sentences of what makes its data old, each after its part's name."""
 
     zone: str
     stale: tuple[str, ...]
@@ -125,10 +128,10 @@ def may(caller: Actor, method: str, path: str) -> bool:
     return roles and not (caller.read_only and method != "GET")
 
 
-def texts_of(request: Request) -> Texts:
-    """Return the texts in the language of a request."""
+def texts_of(request: Request) -> Reader:
+    """Return the texts in the language of a request, with times in UTC."""
     chosen = _preference(request, LANGUAGE)
-    return Texts(language_of(chosen, request.headers.get("accept-language", "")))
+    return Reader(language_of(chosen, request.headers.get("accept-language", "")), Times("UTC"))
 
 
 def theme_of(request: Request) -> str:
@@ -177,11 +180,12 @@ async def page(
     """
     around = await surroundings(house)
     identity = request.scope.get(IDENTITY)
-    texts = texts_of(request)
+    time = Times(around.zone)
+    texts = Reader(texts_of(request).language, time)
     html = TEMPLATES.get_template(template).render(
         t=texts,
         word=texts.word,
-        time=Times(around.zone),
+        time=time,
         zone=around.zone,
         now=house.clock.now_ms(),
         stale=around.stale,

@@ -32,7 +32,7 @@ def leak(now: int) -> FindingFacts:
         None,
         "",
         0,
-        {"held_m3_h": 4.25, "qmax_m3_h": 6.0},
+        {"held_per_h": 4.25, "held_before_per_h": 0.6, "share_of_qmax": 0.708333},
         "2026-1",
         "gw-1",
         "tcp-1",

@@ -84,7 +84,7 @@ def test_one_finding_has_its_proof_its_history_and_what_can_be_done(world: World
     answer = world.get("/api/v1/findings/1")
     body = answer.json()
     assert answer.headers["etag"] == '"v1"'
-    assert body["evidence"] == {"held_m3_h": 4.25, "qmax_m3_h": 6.0}
+    assert body["evidence"] == {"held_per_h": 4.25, "held_before_per_h": 0.6, "share_of_qmax": 0.708333}
     assert body["allowed"] == ["acknowledge", "shelve", "out_of_service"]
     assert body["history"] == [
         {

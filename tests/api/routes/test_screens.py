@@ -69,7 +69,7 @@ def test_alarm_list_shows_what_waits_for_a_person_and_hides_what_an_outage_expla
 
 def test_one_alarm_shows_its_proof_and_history(world: World) -> None:
     said = text(world, "/alarms/1")
-    for wanted in ("Leak UP-1", "urgent", "held_m3_h 4.25", "raised normal → not acknowledged service:anomaly"):
+    for wanted in ("Leak UP-1", "urgent", "held 4.25 m³/h", "raised normal → not acknowledged service:anomaly"):
         assert wanted in said
     assert world.get("/alarms/999").status_code == 404
 

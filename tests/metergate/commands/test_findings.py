@@ -57,7 +57,7 @@ def test_the_list_shows_what_holds_now_and_all_on_request() -> None:
 
 def test_one_finding_with_its_proof() -> None:
     shown = json.loads(call("show", "1").stdout)
-    assert (shown["evidence"]["held_m3_h"], shown["state"], shown["allowed"][0]) == (4.25, "UNACK", "acknowledge")
+    assert (shown["evidence"]["held_per_h"], shown["state"], shown["allowed"][0]) == (4.25, "UNACK", "acknowledge")
     missing = call("show", "9")
     assert (missing.exit_code, missing.stderr.strip()) == (1, "✗ there is no finding '9'")
 
