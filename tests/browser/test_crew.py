@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +125,17 @@ def told(window: Browser) -> set[str]:
     return {one["params"]["eventName"] for one in said if one["method"] == "Network.eventSourceMessageReceived"}
 
 
+COUNT_HELD = """
+window.held = 0;
+const live = document.getElementById("live"), find = live.querySelector.bind(live);
+live.querySelector = (words) => {
+  if (words === "form[data-edited]") window.held += 1;
+  return find(words);
+};
+"""
+"""Counts how often the page wanted to renew itself and asked first whether somebody types."""
+
+
 def test_what_is_typed_stays_while_the_order_changes_elsewhere(place: Place) -> None:
     _, database, window = place
     log_in(window, "dispatcher", width=1366, language="en", theme="light")
@@ -137,11 +147,11 @@ def test_what_is_typed_stays_while_the_order_changes_elsewhere(place: Place) -> 
     def noted() -> bool:
         with database.begin() as connection:
             add_note(connection, console("test"), 1, "from elsewhere", now_ms=SystemClock().now_ms())
-        time.sleep(0.5)
-        return "change" in told(window)
+        return window.until(lambda: "change" in told(window), deadline_s=0.5)
 
+    window.driver.execute_script(COUNT_HELD)
     window.until(noted)
-    time.sleep(1.5)  # a page without anything typed would have renewed itself by now
+    window.until(lambda: window.driver.execute_script("return window.held") > 0)
     assert window.one("#do-note textarea").get_property("value") == "half a sentence"
     window.click("#note")
     window.until(lambda: "from elsewhere" in window.text() and "half a sentence" in window.text())

@@ -56,13 +56,15 @@ def test_operator_sees_a_new_finding_within_two_seconds_and_acknowledges_it(
 
 def inject_until_seen(window: Browser, database: Database, name: str) -> None:
     """The stream of a page needs its first look before anything is new to it: inject until one shows."""
-    before, end, number = len(window.all("tbody tr")), time.monotonic() + 30, 0
-    while len(window.all("tbody tr")) == before:
-        number += 1
-        inject(database, key=f"{name}:{number}")
-        time.sleep(0.5)
-        assert time.monotonic() < end, window.text()
-    window.until(lambda: len(window.all("tbody tr")) == before + number)
+    before, keys = len(window.all("tbody tr")), list[str]()
+
+    def shown() -> bool:
+        keys.append(f"{name}:{len(keys) + 1}")
+        inject(database, key=keys[-1])
+        return window.until(lambda: len(window.all("tbody tr")) > before, deadline_s=0.5)
+
+    window.until(shown, deadline_s=30)
+    window.until(lambda: len(window.all("tbody tr")) == before + len(keys))
 
 
 def test_what_is_ticked_and_unfolded_outlives_a_renewal_and_is_acknowledged_at_once(
