@@ -60,6 +60,11 @@ async def collect(receiver: MqttSession, count: int, deadline_s: float = 20.0) -
     return found
 
 
+async def all_arrived(one: MqttSession) -> None:
+    """Wait until the broker has what a session sent before: it answers in the order in which things come."""
+    await one.publish("behind", b"")
+
+
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(scenario())  # type: ignore[arg-type]  # an async def gives a coroutine
 
@@ -92,7 +97,7 @@ def test_an_unacknowledged_delivery_comes_again_in_a_kept_session(broker: Broker
             found = await collect(first, 3)
             found[1].ack()  # out of order: must wait for the first
             found[0].ack()
-            await asyncio.sleep(0.2)
+            await all_arrived(first)
         second = session(broker.port, "keep", subscriptions=[("t", 1)], session_expiry_s=60)
         async with up(second):
             again = await collect(second, 1)
@@ -111,7 +116,7 @@ def test_an_acknowledgement_never_passes_an_unfinished_delivery(broker: BrokerPr
             found = await collect(first, 3)
             found[2].ack()
             found[1].ack()
-            await asyncio.sleep(0.2)
+            await all_arrived(first)
         second = session(broker.port, "order", subscriptions=[("t", 1)], session_expiry_s=60)
         async with up(second):
             assert [one.payload for one in await collect(second, 3)] == [b"0", b"1", b"2"]
@@ -136,7 +141,7 @@ def test_an_old_delivery_acknowledged_after_a_reconnect_does_nothing(broker: Bro
                 await fresh.publish("t", b"after")
                 new = (await collect(receiver, 1))[0]
                 old.ack()  # its number now names another message
-                await asyncio.sleep(0.1)
+                await all_arrived(receiver)
                 assert receiver.connected
                 new.ack()
 
