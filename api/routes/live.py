@@ -19,6 +19,7 @@ from api.house import InHouse
 from api.parameters import END_OF_TIME, Strict, Word
 from api.problems import ProblemError
 from api.queries import meters
+from api.screens.frame import texts_of
 from api.screens.live import Hub
 from api.screens.live_stream import Stream
 
@@ -82,7 +83,7 @@ async def events(
     if meter:
         await house.read(lambda c: meters.require(c, meter, areas=caller.areas))
     last = request.headers.get("last-event-id", "")
-    stream = house.hub.join(identity, last, meter=meter, seen_at=query.seen)
+    stream = house.hub.join(identity, last, meter=meter, seen_at=query.seen, language=texts_of(request).language)
     if stream is None:
         detail = f"{house.settings.max_event_streams} pages are watched live; this one shows what it has"
         raise ProblemError(503, "busy", detail, headers={"retry-after": "10"})

@@ -26,7 +26,7 @@ from api.queries import billing, books
 from api.replies import see_other
 from api.routes.billing import meter_there
 from api.routes.screen_parts import show
-from api.screens.billing_point import PointView, point_view, readable
+from api.screens.billing_point import PointView, point_view
 from api.screens.billing_work import WorklistQuery, next_behind, worklist_of
 from api.screens.frame import Times, attempt, texts_of
 from api.screens.order_forms import FormError, moment_of, text_of
@@ -92,8 +92,7 @@ async def _show(
         here, "billing_point.html", period=period, point=point, view=view, following=following,
         query=query, address=query.address(), trouble=trouble, why_trouble=why_trouble,
         counted=counts(stretches or []), stretches=[s for s in stretches or [] if s.state != "received"][:_STRETCHES],
-        typed=typed or {}, refused=refused, causes=CAUSES, local=Times(view.tz if view else "UTC"),
-        readable=readable, status=status,
+        typed=typed or {}, refused=refused, causes=CAUSES, local=Times(view.tz if view else "UTC"), status=status,
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -29,7 +28,6 @@ _EARLIER: Final = 13
 _DAYS: Final = 35
 _OFFICE: Final = 5
 _BAR_HEIGHT: Final = 60
-_MOMENT: Final = re.compile(r"\b(\d{13}) ms\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +160,3 @@ def _on_the_way(connection: Connection, meters: Sequence[str], since: int) -> li
         for row in rows
         if row["id"] in fates
     ]
-
-
-def readable(detail: str, time: Times) -> str:
-    """Return a sentence of billing with its moments as a person reads them."""
-    return _MOMENT.sub(lambda found: time(int(found[1])), detail)

@@ -24,6 +24,8 @@ from api.access.identify import Identity
 from api.problems import ProblemError
 from api.screens.live_look import Looker, Seen, change_of
 from api.screens.live_stream import Change, Stream
+from api.screens.said import plain
+from api.screens.texts import LANGUAGES
 from api.settings import ApiSettings
 from api.workers import Workers
 from metering.clock import Clock
@@ -64,20 +66,26 @@ class Hub:
         return self._boot
 
     def join(
-        self, identity: Identity, last_event_id: str = "", *, meter: str = "", seen_at: int = 0
+        self,
+        identity: Identity,
+        last_event_id: str = "",
+        *,
+        meter: str = "",
+        seen_at: int = 0,
+        language: str = "en",
     ) -> Stream | None:
         """Return a new viewer's stream, what it missed already in it; None when there is no room.
 
-        meter: the one that his page shows, with a reading of `seen_at` [ms UTC].
+        meter: the one that his page shows, with a reading of `seen_at` [ms UTC]. language: of his page.
         """
         if len(self._streams) >= self._limits.max_event_streams and not self._make_room(identity.actor):
             return None
         facts = identity.session
-        stream = Stream(identity.actor, meter=meter, seen_at=seen_at)
+        stream = Stream(identity.actor, meter=meter, seen_at=seen_at, language=language)
         if facts is not None:
             stream.session_id, stream.version, stream.expires_at = facts.id, facts.version, facts.expires_at
         self._streams[stream] = None
-        stream.note("hello", self._state())
+        stream.note("hello", self._state(language))
         self._catch_up(stream, last_event_id)
         if self._task is None or self._task.done() or self._task.get_loop() is not asyncio.get_running_loop():
             self._task = asyncio.create_task(self._run())
@@ -160,13 +168,19 @@ class Hub:
     def _say_stale(self, stale: tuple[str, ...]) -> None:
         if self._seen is not None:
             self._seen = replace(self._seen, stale=stale)
-        state = json.dumps({"at": self._clock.now_ms(), "stale": stale, "pace": self._pace_ms()})
-        for stream in list(self._streams):
-            stream.note("beat", state)
+        self._note_all(stale)
 
-    def _state(self) -> str:
-        stale = self._seen.stale if self._seen else ()
-        return json.dumps({"at": self._clock.now_ms(), "stale": stale, "pace": self._pace_ms()})
+    def _note_all(self, stale: tuple[str, ...]) -> None:
+        states = {language: self._told(language, stale) for language in LANGUAGES}
+        for stream in list(self._streams):
+            stream.note("beat", states[stream.language])
+
+    def _state(self, language: str) -> str:
+        return self._told(language, self._seen.stale if self._seen else ())
+
+    def _told(self, language: str, stale: tuple[str, ...]) -> str:
+        said = [plain(language, line) for line in stale]
+        return json.dumps({"at": self._clock.now_ms(), "stale": said, "pace": self._pace_ms()})
 
     def _pace_ms(self) -> int:
         """How long a page waits between two renewals [ms]."""
@@ -181,9 +195,7 @@ class Hub:
                 until, version = good.get(stream.session_id, (0, -1))
                 if until <= now or version != stream.version:
                     stream.end()
-        state = self._state()
-        for stream in list(self._streams):
-            stream.note("beat", state)
+        self._note_all(self._seen.stale if self._seen else ())
 
     def _good_sessions(self) -> Mapping[str, tuple[int, int]]:
         """Return (expires_at, version of the user) of the sessions that are watched."""

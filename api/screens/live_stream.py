@@ -28,7 +28,10 @@ class Change:
 
 @dataclass(eq=False, slots=True)
 class Stream:
-    """One viewer. meter, seen_at: the one meter that his page shows, and the time [ms UTC] of the reading there."""
+    """One viewer. meter, seen_at: the one meter that his page shows, and the time [ms UTC] of the reading there.
+
+    language: of his page.
+    """
 
     actor: Actor
     session_id: str = ""
@@ -36,6 +39,7 @@ class Stream:
     expires_at: int = 0
     meter: str = ""
     seen_at: int = 0
+    language: str = "en"
     ended: bool = False
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     _topics: set[str] = field(default_factory=set)

@@ -76,6 +76,11 @@ def recognised(text: str) -> tuple[str, Mapping[str, str]] | None:
     return None
 
 
+def plain(language: str, text: str) -> str:
+    """Return what a service said, as `Reader.said` does, without marks: for a script that shows it as text."""
+    return Reader(language, str).said(text).striptags()
+
+
 class Reader(Texts):
     """The texts of one page: those of the catalogue, and what services said."""
 

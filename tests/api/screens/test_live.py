@@ -211,9 +211,13 @@ def test_a_registry_that_is_away_is_told_as_stale_and_over_when_it_is_back(world
             stream = hub.join(EVERYWHERE)
             assert stream
             await settled(hub, database, clock, stream)
+            chinese = hub.join(EVERYWHERE, language="zh")
+            assert chinese
             with world.database.begin() as connection:
                 connection.exec_driver_sql("ALTER TABLE position RENAME TO away")
             await until(clock, lambda: "beat" in stream._notes and "no such table" in stream._notes["beat"])
+            (said,) = json.loads(chinese._notes["beat"])["stale"]
+            assert said.startswith("台账库：")
             with world.database.begin() as connection:
                 connection.exec_driver_sql("ALTER TABLE away RENAME TO position")
             await until(clock, lambda: "no such table" not in stream._notes.get("beat", "no such table"))

@@ -10,7 +10,7 @@ import pytest
 
 from api.billing.causes import FOREVER, outage_text
 from api.screens.frame import Times
-from api.screens.said import Reader
+from api.screens.said import Reader, plain
 from api.screens.texts import catalogue
 
 ROOT = Path(__file__).parents[3]
@@ -68,6 +68,12 @@ def test_several_sentences_are_told_one_by_one_and_those_that_belong_together_to
 def test_a_sentence_inside_another_is_told_too() -> None:
     said = CHINESE.said("ingest: ingest-1: store: some trouble of a driver")
     assert said == '接收：ingest-1：读数库：<span lang="en">some trouble of a driver</span>'
+
+
+def test_what_a_script_shows_as_text_has_no_marks() -> None:
+    assert plain("zh", "ingest: ingest-1 has not reported for 9 s") == "接收：ingest-1 已有 9 秒没有报告"
+    assert plain("zh", "registry: <host> is away now") == "台账库：<host> is away now"
+    assert plain("en", "registry: <host> is away now") == "registry: <host> is away now"
 
 
 def test_what_stands_in_places_is_text_and_never_markup() -> None:
