@@ -18,20 +18,22 @@ from metering.store import ReadingStore
 from tests.ingest.house import DAY, EPOCH, MINUTE, NOW, House, raw, reading, up
 
 
+class Moody:
+    """A store that cannot do what `away` says; its "count" tells how often it was asked to."""
+
+    def __init__(self, store: ReadingStore, away: dict[str, int]) -> None:
+        self._store, self._away = store, away
+
+    def __getattr__(self, name: str) -> Any:
+        if self._away.get(name):
+            self._away["count"] += 1
+            raise StoreError("the disk is away")
+        return getattr(self._store, name)
+
+
 def test_nothing_is_acknowledged_while_the_store_is_away_and_everything_afterwards(tmp_path: Path) -> None:
     away = {"get": False, "write": False, "count": 0}
-
-    class Moody:
-        def __init__(self, store: ReadingStore) -> None:
-            self._store = store
-
-        def __getattr__(self, name: str) -> Any:
-            if away.get(name):
-                away["count"] += 1
-                raise StoreError("the disk is away")
-            return getattr(self._store, name)
-
-    house = House(tmp_path, wrap=Moody)
+    house = House(tmp_path, wrap=lambda store: Moody(store, away))
 
     async def scenario() -> None:
         await house.pipeline.cycle([up(1, [reading("M1", NOW - 10, 3)])])
@@ -70,18 +72,7 @@ def test_nothing_is_acknowledged_while_the_store_is_away_and_everything_afterwar
 def test_a_differing_value_of_the_next_batch_never_overwrites_one_on_its_way(tmp_path: Path, read_at: int) -> None:
     """The first batch cannot be written yet while the second is checked: the store does not know the key so far."""
     away = {"write": True, "count": 0}
-
-    class Moody:
-        def __init__(self, store: ReadingStore) -> None:
-            self._store = store
-
-        def __getattr__(self, name: str) -> Any:
-            if away.get(name):
-                away["count"] += 1
-                raise StoreError("cannot be written now")
-            return getattr(self._store, name)
-
-    house = House(tmp_path, wrap=Moody)
+    house = House(tmp_path, wrap=lambda store: Moody(store, away))
 
     async def scenario() -> None:
         away["write"] = False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -15,6 +16,15 @@ from tests.api.orders_world import png
 from tests.api.routes.test_screens import ENGLISH
 from tests.api.screens.order_pages import ARRIVED, actions, dispatched, enter, hidden, multipart, run, words
 from tests.api.world import HOUR, T0, World, client, make_world
+
+
+@asynccontextmanager
+async def before_order_1(world: World, cookies: httpx.Cookies) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
+    """The browser of whoever has these cookies, and the page of the first order in it."""
+    async with client(world.app, "") as browser:
+        browser.headers.update(ENGLISH)
+        browser.cookies = cookies
+        yield browser, (await browser.get("/orders/1")).text
 
 
 def receipt_form(page: str, token: str, **more: str) -> dict[str, str]:
@@ -80,10 +90,7 @@ def test_a_receipt_that_cannot_be_taken_says_why_and_changes_nothing(
     world, cookies, token = shared
 
     async def scenario() -> None:
-        async with client(world.app, "") as browser:
-            browser.headers.update(ENGLISH)
-            browser.cookies = cookies
-            page = (await browser.get("/orders/1")).text
+        async with before_order_1(world, cookies) as (browser, page):
             form = receipt_form(page, token, **{"started_at": "2026-03-01T23:31", "amount": "7"} | typed)
             answer = await browser.post("/orders/1/receipt", **multipart(form, png(9)))
             assert (answer.status_code, said in words(answer.text)) == (status, True), words(answer.text)[:600]
@@ -116,10 +123,7 @@ def test_a_photo_that_is_none_or_too_large_is_refused(
     world, cookies, token = shared
 
     async def scenario() -> None:
-        async with client(world.app, "") as browser:
-            browser.headers.update(ENGLISH)
-            browser.cookies = cookies
-            page = (await browser.get("/orders/1")).text
+        async with before_order_1(world, cookies) as (browser, page):
             answer = await browser.post("/orders/1/receipt", **multipart(receipt_form(page, token), photo))
             assert answer.status_code == status
             form = {"csrf_token": token, "version": "1", "seen": "1"}
