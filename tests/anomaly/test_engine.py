@@ -9,8 +9,10 @@ import pytest
 
 from anomaly.engine import Engine
 from anomaly.files import Readings
+from anomaly.memory import facts_of
 from anomaly.run import TIMER_S, feed, next_timer, run
 from anomaly.thresholds import load_thresholds
+from api.screens.evidence import UNITS
 from tests.anomaly.fleet import autumn_run, before, lines, sample_autumn, small_fleet, small_run
 
 HOUR = 3600
@@ -44,6 +46,13 @@ def test_shuffled_and_duplicated_readings_give_the_same_findings():
     for now in range(timer, last + 1, TIMER_S):  # both runs end with the same timer
         engine.tick(now)
     assert lines(engine) == base
+
+
+def test_every_number_that_proves_a_finding_has_a_name_and_a_unit_for_people():
+    found = [facts_of(f, f.detected_s, usage_point="", wiring={}) for f in small_run().book.findings]
+    keys = set().union(*(facts.evidence for facts in found))
+    assert {"held_per_h", "fell_by", "silent_h", "step"} <= keys
+    assert keys <= set(UNITS)
 
 
 @pytest.mark.parametrize("share", [0.6])
