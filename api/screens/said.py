@@ -123,7 +123,7 @@ class Reader(Texts):
     def _translated(self, text: str) -> Markup | None:
         if not text:
             return Markup()
-        if (found := recognised(text)) is None:
+        if (found := recognised(text) or recognised(text.removesuffix("."))) is None:
             return None
         key, values = found
         return Markup(self(key)).format(**{name: self._filled(name, value) for name, value in values.items()})

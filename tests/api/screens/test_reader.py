@@ -13,7 +13,7 @@ from tests.api.billing_world import PERIOD
 from tests.api.screens.english import english
 from tests.api.screens.people import Person, as_person
 from tests.api.screens.reader_world import make_talkative
-from tests.api.world import World, client
+from tests.api.world import World, client, make_key
 
 CHINESE = {"accept-language": "zh-CN", "accept": "text/html"}
 PAGES = (
@@ -43,7 +43,7 @@ WITH_FORMS = (
 FORMS: tuple[tuple[str, dict[str, str]], ...] = (
     ("/field/quarantine/1/adopt", {"note": "believed"}),
     ("/field/quarantine/1/discard", {"note": ""}),
-    ("/orders/2/finish", {"note": "done"}),
+    ("/orders/2/recall", {"version": "9", "note": "done"}),
     ("/orders/2/cancel", {"version": "1"}),
     ("/orders/1/dispatch", {"version": "9", "assignee": "nobody"}),
     ("/orders", {"usage_point": "none", "type": "meter_test", "priority": "soon", "reason": "looks odd"}),
@@ -88,6 +88,9 @@ def test_no_page_speaks_english_to_a_chinese_reader(talkative: World) -> None:
     async def look() -> dict[str, list[str]]:
         async with client(talkative.app) as browser:
             pages = {path: await browser.get(path, headers=CHINESE) for path in (*PAGES, *NOT_THERE)}
+        async with client(talkative.app, make_key(talkative.database, Role.VIEWER)) as browser:
+            pages["not for him"] = await browser.get("/admin/users", headers=CHINESE)
+            assert "须有以下角色之一：" in pages["not for him"].text
         return {path: left for path, answer in pages.items() if (left := unmarked(answer))}
 
     assert asyncio.run(look()) == {}

@@ -10,7 +10,7 @@ import pytest
 
 from api.billing.causes import FOREVER, outage_text
 from api.screens.frame import Times
-from api.screens.said import Reader, plain
+from api.screens.said import Reader, plain, recognised
 from api.screens.texts import catalogue
 
 ROOT = Path(__file__).parents[3]
@@ -115,6 +115,22 @@ def sources() -> str:
     """The code of the services, with texts of several lines in one."""
     files = (path.read_text("utf-8") for room in ROOMS for path in (ROOT / room).rglob("*.py"))
     return re.sub(r"\"\s*\n\s*f?\"", "", "\n".join(files)).replace('\\"', '"')
+
+
+def sample(place: re.Match[str]) -> str:
+    """What may stand in a place: a moment, a word of the place's table, several words, or one."""
+    if place[1].endswith("_at"):
+        return "2026-03-01T00:00:00.000Z"
+    table = f"{place[1].removesuffix('_list')}."
+    if known := [key for key in catalogue("en") if key.startswith(table) and table != "said."]:
+        return known[0].removeprefix(table)
+    return "some odd words" if place[1] == "said" or place[1].endswith("_text") else "x1"
+
+
+def test_every_form_is_recognised_and_stands_in_no_other_ones_way() -> None:
+    forms = {key: text for key, text in catalogue("en").items() if key.startswith("said.")}
+    found = {key: recognised(re.sub(r"\{([a-z_0-9]+)\}", sample, text)) for key, text in forms.items()}
+    assert [key for key, known in found.items() if known is None or known[0] != key] == []
 
 
 def test_every_sentence_is_still_one_that_a_service_says() -> None:
