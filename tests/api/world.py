@@ -113,15 +113,23 @@ def write_readings(path: Path, readings: list[Reading]) -> None:
 
 
 def make_world(
-    folder: Path, *, settings: ApiSettings | None = None, store: ReadingStore | None = None, filled: bool = True
+    folder: Path,
+    *,
+    settings: ApiSettings | None = None,
+    store: ReadingStore | None = None,
+    filled: bool = True,
+    database: Database | None = None,
 ) -> World:
-    """Build everything in `folder`; the clock stands at T0 + 24 h."""
-    database = Database(f"sqlite:///{folder / 'registry.db'}")
-    if filled:
+    """Build everything in `folder`; the clock stands at T0 + 24 h. database: empty tables, instead of SQLite."""
+    if database is not None:
+        key = fill_all(database, folder)
+    elif filled:
+        database = Database(f"sqlite:///{folder / 'registry.db'}")
         files, key = _files()
         for name, content in files.items():
             (folder / name).write_bytes(content)
     else:
+        database = Database(f"sqlite:///{folder / 'registry.db'}")
         database.upgrade()
         key = make_key(database, *Role)
     clock = ManualClock(T0 + 24 * HOUR)
@@ -151,12 +159,18 @@ def _files() -> tuple[dict[str, bytes], str]:
         folder = Path(made)
         database = Database(f"sqlite:///{folder / 'registry.db'}")
         database.upgrade()
-        fill(database)
-        key = make_key(database, *Role)
-        make_user(database, "li", Role.VIEWER)
+        key = fill_all(database, folder)
         database.close()
-        write_readings(folder / "readings.db", [gas_reading(hour) for hour in range(24)])
         return {name: (folder / name).read_bytes() for name in ("registry.db", "readings.db")}, key
+
+
+def fill_all(database: Database, folder: Path) -> str:
+    """Tables, the administrator's key (returned), a user, and a day of readings."""
+    fill(database)
+    key = make_key(database, *Role)
+    make_user(database, "li", Role.VIEWER)
+    write_readings(folder / "readings.db", [gas_reading(hour) for hour in range(24)])
+    return key
 
 
 def fill(database: Database) -> None:

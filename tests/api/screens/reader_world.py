@@ -14,6 +14,7 @@ from anomaly.memory import LATE_DATA
 from api.jobs import book
 from api.jobs.settings import JobSettings
 from registry import billing, findings, ledger
+from registry.database import Database
 from registry.models_billing import GatewayOutage
 from registry.models_jobs import Job
 from registry.roles import console
@@ -25,9 +26,9 @@ from tests.api.world import HOUR, T0, World, make_world, say_ready
 NOW: Final = T0 + 24 * HOUR
 
 
-def make_talkative(folder: Path) -> World:
-    """Return the world of the tests of pages, filled further."""
-    world = make_world(folder)
+def make_talkative(folder: Path, database: Database | None = None) -> World:
+    """Return the world of the tests of pages, filled further. database: see `make_world`."""
+    world = make_world(folder, database=database)
     with world.database.begin() as connection:
         _field(connection)
         _alarms(connection)
