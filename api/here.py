@@ -14,7 +14,7 @@ from registry.roles import Actor
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """One request. now: [ms UTC]."""
+    """One request. now: [ms UTC] when all of it had come."""
 
     request: Request
     house: House

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.access.caller import InCaller
-from api.house import InHouse
-from api.parameters import Nothing
+from api.here import InHere
 from api.queries.administration import summary
-from api.screens.admin import admin_page, sections
+from api.routes.screen_parts import NoQuery, admin_form_page
+from api.screens.admin import sections
 from api.screens.frame import attempt
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/admin")
-async def admin_start(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[Nothing, Query()]
-) -> Response:
+async def admin_start(here: InHere, query: NoQuery) -> Response:
     """What there is to administer."""
-    names, now = {name for _, name in sections(caller)}, house.clock.now_ms()
-    found, trouble = await attempt(house.read(lambda c: summary(c, caller, names, now_ms=now)))
+    names = {name for _, name in sections(here.caller)}
+    found, trouble = await attempt(here.house.read(lambda c: summary(c, here.caller, names, now_ms=here.now)))
     lines, attention = found or ({}, set())
-    return await admin_page(house, request, caller, "admin.html", lines=lines, attention=attention, trouble=trouble)
+    return await admin_form_page(here, "admin.html", lines=lines, attention=attention, trouble=trouble)

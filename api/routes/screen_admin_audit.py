@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import AfterValidator, Field
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
-from api.access.caller import InCaller
 from api.access.forms import checked_fields
 from api.audit_job import KIND, last_anchor
-from api.house import InHouse
+from api.here import InHere
 from api.jobs import book
-from api.parameters import Cursor, Nothing, Strict, Word, clean
+from api.parameters import Cursor, Strict, Word, clean
 from api.queries import admin_audit
 from api.queries.admin_audit import Filters
-from api.screens.admin import ROWS, admin_page, back_to, require_everywhere
+from api.routes.screen_parts import NoQuery, admin_form_page
+from api.screens.admin import ROWS, back_to, require_everywhere
 from api.screens.frame import attempt
 
 router = APIRouter(include_in_schema=False)
@@ -42,42 +42,40 @@ class AuditPageQuery(Strict):
 
 
 @router.get("/admin/audit")
-async def audit_page(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[AuditPageQuery, Query()]
-) -> Response:
+async def audit_page(here: InHere, query: Annotated[AuditPageQuery, Query()]) -> Response:
     """Newest first, with the newest anchor and the last check of the chain."""
-    require_everywhere(caller)
+    require_everywhere(here.caller)
 
     def look(connection: Connection) -> Any:
         rows = admin_audit.rows(connection, query.filters(), limit=ROWS, cursor=query.cursor)
         return rows, admin_audit.newest_check(connection)
 
-    found, trouble = await attempt(house.read(look))
-    materials = house.workshop.materials
+    found, trouble = await attempt(here.house.read(look))
+    materials = here.house.workshop.materials
     path = None if materials is None else materials.anchors
-    anchor, no_anchor = await house.workers.run(lambda: last_anchor(path))
+    anchor, no_anchor = await here.house.workers.run(lambda: last_anchor(path))
     check = found[1] if found else None
-    return await admin_page(
-        house, request, caller, "admin_audit.html", topics="jobs" if check and check["state"] in book.ALIVE else "",
+    return await admin_form_page(
+        here, "admin_audit.html", topics="jobs" if check and check["state"] in book.ALIVE else "",
         found=found[0] if found else None, check=check, alive=book.ALIVE, anchor=anchor, no_anchor=no_anchor,
         query=query, trouble=trouble,
     )  # fmt: skip
 
 
 @router.post("/admin/audit/verify")
-async def verify_audit(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[Nothing, Query()]
-) -> Response:
+async def verify_audit(here: InHere, query: NoQuery) -> Response:
     """Check the whole chain in the background; one check at a time."""
-    await checked_fields(request)
-    require_everywhere(caller)
-    now, settings = house.clock.now_ms(), house.workshop.settings
+    await checked_fields(here.request)
+    require_everywhere(here.caller)
+    settings = here.house.workshop.settings
 
     def work(connection: Connection) -> None:
         before = admin_audit.newest_check(connection)
         if before is None or before["state"] not in book.ALIVE:
-            book.submit(connection, caller, KIND, {}, title="check of the audit", now_ms=now, settings=settings)
+            book.submit(
+                connection, here.caller, KIND, {}, title="check of the audit", now_ms=here.now, settings=settings
+            )
 
-    await house.write(work)
-    house.workshop.wake()
+    await here.house.write(work)
+    here.house.workshop.wake()
     return back_to("/admin/audit")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.access.caller import InCaller
-from api.house import InHouse
+from api.here import InHere
 from api.jobs.book import FORGET_MS
-from api.parameters import Nothing
 from api.queries.storage import storage
-from api.screens.admin import admin_page, require_everywhere
+from api.routes.screen_parts import NoQuery, admin_form_page
+from api.screens.admin import require_everywhere
 from api.screens.frame import attempt
 from api.storage import DAY_MS
 
@@ -20,18 +17,17 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/admin/storage")
-async def storage_page(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[Nothing, Query()]
-) -> Response:
+async def storage_page(here: InHere, query: NoQuery) -> Response:
     """For callers for all areas: it speaks of the whole house."""
-    require_everywhere(caller)
-    now = house.clock.now_ms()
-    found, trouble = await attempt(house.read(lambda c: storage(c, house.database, house.store, now_ms=now)))
-    return await admin_page(
-        house, request, caller, "admin_storage.html", found=found, trouble=trouble, size=size,
+    require_everywhere(here.caller)
+    found, trouble = await attempt(
+        here.house.read(lambda c: storage(c, here.house.database, here.house.store, now_ms=here.now))
+    )
+    return await admin_form_page(
+        here, "admin_storage.html", found=found, trouble=trouble, size=size,
         retention={
-            "results_h": f"{house.workshop.settings.keep_h:g}", "jobs_d": FORGET_MS // DAY_MS,
-            "messages_d": house.outbound.keep_days, "session_h": house.access.session_longest_h,
+            "results_h": f"{here.house.workshop.settings.keep_h:g}", "jobs_d": FORGET_MS // DAY_MS,
+            "messages_d": here.house.outbound.keep_days, "session_h": here.house.access.session_longest_h,
         },
     )  # fmt: skip
 

@@ -9,21 +9,20 @@ from fastapi import APIRouter, Query, Request
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
-from api.access.caller import InCaller
 from api.access.forms import checked_fields
 from api.billing.close import check_closer
 from api.billing.desk import InBilling, PeriodPath, permitted, scope_of
 from api.billing.reconcile_words import KINDS
-from api.house import House, InHouse
+from api.here import Here, InHere
 from api.jobs import billing as kinds
 from api.parameters import Strict, Word
 from api.problems import ProblemError
 from api.queries import billing
-from api.routes.screen_parts import NoQuery
+from api.routes.screen_parts import NoQuery, show
 from api.screens.billing import closes_of, newest_periods, progress
 from api.screens.billing_work import VIEWS, WorklistQuery
 from api.screens.billing_work import page as worklist
-from api.screens.frame import attempt, may, page, texts_of
+from api.screens.frame import attempt, may, texts_of
 from api.screens.jobs import begin
 from api.screens.order_forms import FormError, text_of
 from registry.books import CustomerClass, Medium
@@ -52,16 +51,14 @@ class ScopeFields(Strict):
 
 
 @router.get("/billing")
-async def billing_page(
-    request: Request, house: InHouse, settings: InBilling, caller: InCaller, query: NoQuery
-) -> Response:
+async def billing_page(here: InHere, settings: InBilling, query: NoQuery) -> Response:
     """The newest periods, and how far the newest is."""
-    periods, trouble = await attempt(house.read(lambda c: newest_periods(c, caller.areas)))
+    periods, trouble = await attempt(here.house.read(lambda c: newest_periods(c, here.caller.areas)))
     found = None
     if periods:
-        found, trouble = await attempt(progress(house, settings, caller, periods[0].period))
-    return await page(
-        house, request, caller, "billing.html", periods=periods, found=found, trouble=trouble, linked=_linked(caller)
+        found, trouble = await attempt(progress(here.house, settings, here.caller, periods[0].period))
+    return await show(
+        here, "billing.html", periods=periods, found=found, trouble=trouble, linked=_linked(here.caller)
     )
 
 
@@ -72,22 +69,18 @@ def _linked(caller: Actor) -> bool:
 
 @router.get("/billing/{period}")
 async def period_page(
-    request: Request,
-    house: InHouse,
+    here: InHere,
     settings: InBilling,
-    caller: InCaller,
     period: PeriodPath,
     query: Annotated[WorklistQuery, Query()],
 ) -> Response:
     """How far a period is, and the totals that wait for a person."""
-    return await _period(request, house, settings, caller, period, query)
+    return await _period(here, settings, period, query)
 
 
 async def _period(
-    request: Request,
-    house: House,
+    here: Here,
     settings: InBilling,
-    caller: Actor,
     period: str,
     query: WorklistQuery,
     *,
@@ -95,16 +88,16 @@ async def _period(
     status: int = 200,
 ) -> Response:
     def look(connection: Connection) -> Any:
-        rows = worklist(connection, caller.areas, period, query, limit=_ROWS, cursor=query.cursor)
-        return rows, closes_of(connection, caller.areas, period)
+        rows = worklist(connection, here.caller.areas, period, query, limit=_ROWS, cursor=query.cursor)
+        return rows, closes_of(connection, here.caller.areas, period)
 
-    found, trouble = await attempt(progress(house, settings, caller, period))
+    found, trouble = await attempt(progress(here.house, settings, here.caller, period))
     work = None
-    if found is not None and _linked(caller):
-        work, trouble = await attempt(house.read(look))
-    return await page(
-        house, request, caller, "billing_period.html", period=period, found=found, query=query, trouble=trouble,
-        work=work[0] if work else None, closes=work[1] if work else [], linked=_linked(caller), views=VIEWS,
+    if found is not None and _linked(here.caller):
+        work, trouble = await attempt(here.house.read(look))
+    return await show(
+        here, "billing_period.html", period=period, found=found, query=query, trouble=trouble,
+        work=work[0] if work else None, closes=work[1] if work else [], linked=_linked(here.caller), views=VIEWS,
         classes=CLASSES, media=MEDIA, formats=(*_FORMATS, *_REPORTS), reconciliations=KINDS, refused=refused,
         status=status,
     )  # fmt: skip
@@ -115,20 +108,16 @@ async def _period(
 
 @router.get("/billing/{period}/close")
 async def close_page(
-    request: Request,
-    house: InHouse,
-    caller: InCaller,
+    here: InHere,
     period: PeriodPath,
     query: Annotated[ScopeFields, Query()],
 ) -> Response:
     """What stands between a period and its close."""
-    return await _close(request, house, caller, period, query, {})
+    return await _close(here, period, query, {})
 
 
 async def _close(
-    request: Request,
-    house: House,
-    caller: Actor,
+    here: Here,
     period: str,
     chosen: ScopeFields,
     typed: Mapping[str, str],
@@ -136,38 +125,38 @@ async def _close(
     refused: str = "",
     status: int = 200,
 ) -> Response:
-    now, seen, trouble = house.clock.now_ms(), None, ""
+    seen, trouble = None, ""
     try:
-        scope = scope_of(caller, chosen.customer_class or None, chosen.medium or None, chosen.district or None)
+        scope = scope_of(here.caller, chosen.customer_class or None, chosen.medium or None, chosen.district or None)
     except ProblemError as error:
         refused = refused or error.detail
     else:
-        seen, trouble = await attempt(house.read(lambda c: billing.checklist_of(c, period, scope, now)))
-    return await page(
-        house, request, caller, "billing_close.html", period=period, seen=seen, chosen=chosen, typed=typed,
+        seen, trouble = await attempt(here.house.read(lambda c: billing.checklist_of(c, period, scope, here.now)))
+    return await show(
+        here, "billing_close.html", period=period, seen=seen, chosen=chosen, typed=typed,
         trouble=trouble, refused=refused, classes=CLASSES, media=MEDIA, status=status,
     )  # fmt: skip
 
 
 @router.post("/billing/{period}/close")
-async def close_period(request: Request, house: InHouse, caller: InCaller, period: PeriodPath) -> Response:
+async def close_period(here: InHere, period: PeriodPath) -> Response:
     """Begin the close in the background, with the numbers that the closer has seen."""
-    fields = await checked_fields(request)
+    fields = await checked_fields(here.request)
     chosen = scope_fields(fields)
     try:
         args: dict[str, Any] = {name: _number(fields, name) for name in ("missing", "doubtful")}
         note = text_of(fields, "note", _LONGEST_NOTE)
     except FormError as error:
-        said = _said(request, error)
-        return await _close(request, house, caller, period, chosen, fields, refused=said, status=422)
-    scope = scope_of(caller, chosen.customer_class or None, chosen.medium or None, chosen.district or None)
+        said = _said(here.request, error)
+        return await _close(here, period, chosen, fields, refused=said, status=422)
+    scope = scope_of(here.caller, chosen.customer_class or None, chosen.medium or None, chosen.district or None)
 
     async def allowed() -> None:
-        check_closer(caller, scope)
+        check_closer(here.caller, scope)
 
     await permitted(allowed)
     args |= {"period": period, "note": note, **_scope_args(scope)}
-    return await begin(house, caller, kinds.CLOSE, args, title=f"{period} {chosen.words()}".strip())
+    return await begin(here.house, here.caller, kinds.CLOSE, args, title=f"{period} {chosen.words()}".strip())
 
 
 def _number(fields: Mapping[str, str], name: str) -> int:
@@ -189,62 +178,66 @@ def _said(request: Request, error: FormError) -> str:
 
 
 @router.post("/billing/{period}/refresh")
-async def refresh_period(request: Request, house: InHouse, caller: InCaller, period: PeriodPath) -> Response:
+async def refresh_period(here: InHere, period: PeriodPath) -> Response:
     """Compute all totals of a scope again, in the background."""
-    return await _scoped(request, house, caller, kinds.REFRESH, period)
+    return await _scoped(here, kinds.REFRESH, period)
 
 
 @router.post("/billing/{period}/find-deltas")
-async def find_deltas(request: Request, house: InHouse, caller: InCaller, period: PeriodPath) -> Response:
+async def find_deltas(here: InHere, period: PeriodPath) -> Response:
     """Find what changed behind a closed period, in the background."""
-    return await _scoped(request, house, caller, kinds.DELTAS, period)
+    return await _scoped(here, kinds.DELTAS, period)
 
 
-async def _scoped(request: Request, house: House, caller: Actor, kind: str, period: str) -> Response:
-    chosen = scope_fields(await checked_fields(request))
-    scope = scope_of(caller, chosen.customer_class or None, chosen.medium or None, chosen.district or None)
+async def _scoped(here: Here, kind: str, period: str) -> Response:
+    chosen = scope_fields(await checked_fields(here.request))
+    scope = scope_of(here.caller, chosen.customer_class or None, chosen.medium or None, chosen.district or None)
     args = {"period": period, **_scope_args(scope)}
-    return await begin(house, caller, kind, args, title=f"{period} {chosen.words()}".strip())
+    return await begin(here.house, here.caller, kind, args, title=f"{period} {chosen.words()}".strip())
 
 
 @router.post("/billing/{period}/reconcile")
-async def reconcile_period(request: Request, house: InHouse, caller: InCaller, period: PeriodPath) -> Response:
+async def reconcile_period(here: InHere, period: PeriodPath) -> Response:
     """Compare readings with purchases, SCADA or parent meters, in the background."""
-    fields = await checked_fields(request)
+    fields = await checked_fields(here.request)
     kind = fields.get("kind", "")
     if kind not in KINDS:
         raise ProblemError(422, "invalid-form", "kind must be one of the list")
-    district = scope_of(caller, None, None, scope_fields(fields).district or None).district
+    district = scope_of(here.caller, None, None, scope_fields(fields).district or None).district
     args = {"period": period, "kind": kind, "district": district}
-    return await begin(house, caller, kinds.RECONCILE, args, title=f"{period} {kind} {district}".strip())
+    return await begin(here.house, here.caller, kinds.RECONCILE, args, title=f"{period} {kind} {district}".strip())
 
 
 @router.post("/billing/{period}/verify")
-async def verify_close(request: Request, house: InHouse, caller: InCaller, period: PeriodPath) -> Response:
+async def verify_close(here: InHere, period: PeriodPath) -> Response:
     """Prove a close byte by byte, in the background."""
-    fields = await checked_fields(request)
+    fields = await checked_fields(here.request)
     number = fields.get("close", "")
     if not (number.isascii() and number.isdigit() and len(number) < 18):
         raise ProblemError(422, "invalid-form", "close must be a number")
-    await house.read(lambda c: billing.one_close(c, caller.areas, int(number)))
+    await here.house.read(lambda c: billing.one_close(c, here.caller.areas, int(number)))
     args = {"period": period, "close": int(number)}
-    return await begin(house, caller, kinds.VERIFY, args, title=f"{period} #{number}")
+    return await begin(here.house, here.caller, kinds.VERIFY, args, title=f"{period} #{number}")
 
 
 @router.post("/billing/{period}/export")
-async def export_period(request: Request, house: InHouse, caller: InCaller, period: PeriodPath) -> Response:
+async def export_period(here: InHere, period: PeriodPath) -> Response:
     """Write totals or the reading report as a file, in the background."""
-    fields = await checked_fields(request)
+    fields = await checked_fields(here.request)
     chosen, form, state = scope_fields(fields), fields.get("format", ""), fields.get("state", "")
     if form in _REPORTS:
         form = form.removeprefix("report-")
-        return await begin(house, caller, kinds.REPORT, {"period": period, "format": form}, title=f"{period} {form}")
+        return await begin(
+            here.house, here.caller, kinds.REPORT, {"period": period, "format": form}, title=f"{period} {form}"
+        )
     if form not in _FORMATS or state not in ("", "billed", "doubtful", "missing", "excluded"):
         raise ProblemError(422, "invalid-form", "format and state must be of the lists")
     filters = {"period": period, "state": state} | chosen.model_dump()
     filters = {name: value for name, value in filters.items() if value}
     args: dict[str, Any] = {"period": period, "format": form, "filters": filters}
-    return await begin(house, caller, kinds.EXPORT, args, title=f"{period} {form} {state} {chosen.words()}".strip())
+    return await begin(
+        here.house, here.caller, kinds.EXPORT, args, title=f"{period} {form} {state} {chosen.words()}".strip()
+    )
 
 
 def scope_fields(fields: Mapping[str, str]) -> ScopeFields:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
-from api.access.caller import InCaller
 from api.access.forms import checked_fields
 from api.billing.desk import NumberPath, check_version
-from api.house import House, InHouse
-from api.parameters import Cursor, Nothing, Strict
+from api.here import Here, InHere
+from api.parameters import Cursor, Strict
 from api.problems import ProblemError
 from api.queries import billing
 from api.replies import see_other
+from api.routes.screen_parts import NoQuery, show
 from api.schemas_billing import DeltaOut, DeltaState, Period
-from api.screens.frame import attempt, page, texts_of
+from api.screens.frame import attempt, texts_of
 from api.screens.order_forms import FormError, text_of
 from metering.quantities import UNITS
 from registry import billing_words
@@ -39,42 +39,38 @@ class DeltasQuery(Strict):
 
 
 @router.get("/billing/deltas")
-async def deltas_page(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[DeltasQuery, Query()]
-) -> Response:
+async def deltas_page(here: InHere, query: Annotated[DeltasQuery, Query()]) -> Response:
     """What waits for a word, oldest first."""
     wanted = {"state": None if query.state == "all" else query.state, "period": query.period or None}
     found, trouble = await attempt(
-        house.read(lambda c: billing.deltas(c, caller.areas, wanted, since=None, limit=_ROWS, cursor=query.cursor))
+        here.house.read(
+            lambda c: billing.deltas(c, here.caller.areas, wanted, since=None, limit=_ROWS, cursor=query.cursor)
+        )
     )
-    return await page(
-        house, request, caller, "billing_deltas.html", found=found, trouble=trouble, query=query, states=_STATES,
+    return await show(
+        here, "billing_deltas.html", found=found, trouble=trouble, query=query, states=_STATES,
         units=UNITS,
     )  # fmt: skip
 
 
 @router.get("/billing/deltas/{number}")
-async def delta_page(
-    request: Request, house: InHouse, caller: InCaller, number: NumberPath, query: Annotated[Nothing, Query()]
-) -> Response:
+async def delta_page(here: InHere, number: NumberPath, query: NoQuery) -> Response:
     """One delta line: the numbers, the account of it, who said what and who is still to be heard."""
-    return await _show(request, house, caller, number)
+    return await _show(here, number)
 
 
 async def _show(
-    request: Request,
-    house: House,
-    caller: Actor,
+    here: Here,
     number: int,
     *,
     refused: str = "",
     note: str = "",
     status: int = 200,
 ) -> Response:
-    found, trouble = await attempt(house.read(lambda c: billing.one_delta(c, caller.areas, number)))
-    words, reason = _words_of(found, caller) if found is not None else ([], "")
-    return await page(
-        house, request, caller, "billing_delta.html", number=number, delta=found, trouble=trouble, words=words,
+    found, trouble = await attempt(here.house.read(lambda c: billing.one_delta(c, here.caller.areas, number)))
+    words, reason = _words_of(found, here.caller) if found is not None else ([], "")
+    return await show(
+        here, "billing_delta.html", number=number, delta=found, trouble=trouble, words=words,
         reason=reason, refused=refused, note=note, units=UNITS, status=status,
     )  # fmt: skip
 
@@ -93,22 +89,22 @@ def _words_of(delta: DeltaOut, caller: Actor) -> tuple[list[str], str]:
 
 
 @router.post("/billing/deltas/{number}/approve")
-async def approve(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def approve(here: InHere, number: NumberPath) -> Response:
     """Give one capacity's word."""
-    fields, now = await checked_fields(request), house.clock.now_ms()
+    fields = await checked_fields(here.request)
     version = fields.get("version", "")
 
     def work(connection: Connection) -> Any:
         wanted = int(version) if version.isascii() and version.isdigit() and len(version) < 16 else -1
-        check_version(wanted, billing.one_delta(connection, caller.areas, number).version)
+        check_version(wanted, billing.one_delta(connection, here.caller.areas, number).version)
         return billing_words.approve(
-            connection, caller, number, capacity=fields.get("capacity", ""), now=now,
+            connection, here.caller, number, capacity=fields.get("capacity", ""), now=here.now,
             note=text_of(fields, "note", _LONGEST_NOTE), word=fields.get("word", ""),
         )  # fmt: skip
 
-    t = texts_of(request)
+    t = texts_of(here.request)
     try:
-        await house.write(work)
+        await here.house.write(work)
     except FormError as error:
         said, status = t(f"order_refused.{error.key}", **error.values), 422
     except RefusedError as error:
@@ -119,4 +115,4 @@ async def approve(request: Request, house: InHouse, caller: InCaller, number: Nu
         said, status = t("billing_refused.changed"), 412
     else:
         return see_other(f"/billing/deltas/{number}")
-    return await _show(request, house, caller, number, refused=said, note=fields.get("note", ""), status=status)
+    return await _show(here, number, refused=said, note=fields.get("note", ""), status=status)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import Field
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from api import words
-from api.access.caller import InCaller
 from api.billing.why import STATES, counts, why
-from api.house import House, InHouse
-from api.parameters import END_OF_TIME, Cursor, MeterPath, Nothing, Strict, Word
+from api.here import Here, InHere
+from api.parameters import END_OF_TIME, Cursor, MeterPath, Strict, Word
 from api.queries import consumption, meters
 from api.queries.readings import newest
-from api.screens.frame import Times, attempt, page, surroundings
+from api.routes.screen_parts import NoQuery, show
+from api.screens.frame import Times, attempt, surroundings
 from api.screens.meter_consumption import consumption_of
 from api.screens.meter_page import Known, known_of
 from metering.clock import parse_rfc3339
@@ -55,14 +55,12 @@ class WhyQuery(Strict):
 
 
 @router.get("/meters")
-async def meters_page(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[MetersQuery, Query()]
-) -> Response:
+async def meters_page(here: InHere, query: Annotated[MetersQuery, Query()]) -> Response:
     """Meters by id, narrowed by a part of id, serial, usage point, address or account."""
 
     def look(connection: Connection) -> Any:
         where = meters.conditions(
-            areas=caller.areas,
+            areas=here.caller.areas,
             medium=query.medium or None,
             district=query.district or None,
             gateway=query.gateway or None,
@@ -70,27 +68,24 @@ async def meters_page(
         search = query.search or None
         return meters.list_meters(connection, limit=_ROWS, cursor=query.cursor, where=where, search=search)
 
-    found, trouble = await attempt(house.read(look))
-    return await page(house, request, caller, "meters.html", found=found, query=query, trouble=trouble)
+    found, trouble = await attempt(here.house.read(look))
+    return await show(here, "meters.html", found=found, query=query, trouble=trouble)
 
 
 @router.get("/meters/{meter_id}")
-async def meter_page(
-    request: Request, house: InHouse, caller: InCaller, meter_id: MeterPath, query: Annotated[MeterQuery, Query()]
-) -> Response:
+async def meter_page(here: InHere, meter_id: MeterPath, query: Annotated[MeterQuery, Query()]) -> Response:
     """One meter. The registry's part and the store's part fail each by itself."""
-    now = house.clock.now_ms()
-    known, trouble = await attempt(house.read(lambda c: known_of(c, house, caller, meter_id, now_ms=now)))
+    known, trouble = await attempt(
+        here.house.read(lambda c: known_of(c, here.house, here.caller, meter_id, now_ms=here.now))
+    )
     rows, store_trouble, used = None, "", None
     if known is not None:
-        rows, store_trouble = await attempt(_readings(house, known, meter_id, query.before))
+        rows, store_trouble = await attempt(_readings(here, known, meter_id, query.before))
     if rows or (known is not None and known.meter.latest):
-        used, store_trouble = await attempt(consumption_of(house, caller, meter_id))
+        used, store_trouble = await attempt(consumption_of(here.house, here.caller, meter_id))
     quantity = known.meter.quantity if known is not None else ""
-    return await page(
-        house,
-        request,
-        caller,
+    return await show(
+        here,
         "meter.html",
         topics="meter findings orders",
         meter_id=meter_id,
@@ -107,44 +102,40 @@ async def meter_page(
     )
 
 
-async def _readings(house: House, known: Known, meter: str, before: int) -> list[Any]:
-    last = min(before, house.clock.now_ms() + 86_400_000)
+async def _readings(here: Here, known: Known, meter: str, before: int) -> list[Any]:
+    last = min(before, here.now + 86_400_000)
     t0 = max(known.since, last - _READINGS_MS)
-    return await house.workers.run(lambda: newest(house.store, meter, t0=t0, t1=before, limit=_READINGS))
+    return await here.house.workers.run(lambda: newest(here.house.store, meter, t0=t0, t1=before, limit=_READINGS))
 
 
 @router.get("/meters/{meter_id}/consumption")
-async def meter_consumption(
-    house: InHouse, caller: InCaller, meter_id: MeterPath, query: Annotated[Nothing, Query()]
-) -> dict[str, Any]:
+async def meter_consumption(here: InHere, meter_id: MeterPath, query: NoQuery) -> dict[str, Any]:
     """What the charts of the page draw."""
-    row = await house.read(lambda c: meters.require(c, meter_id, areas=caller.areas))
-    found = await consumption_of(house, caller, meter_id)
+    row = await here.house.read(lambda c: meters.require(c, meter_id, areas=here.caller.areas))
+    found = await consumption_of(here.house, here.caller, meter_id)
     return consumption.shown(found, words.unit_of(row["quantity"]))
 
 
 @router.get("/meters/{meter_id}/why")
-async def meter_why(
-    request: Request, house: InHouse, caller: InCaller, meter_id: MeterPath, query: Annotated[WhyQuery, Query()]
-) -> Response:
+async def meter_why(here: InHere, meter_id: MeterPath, query: Annotated[WhyQuery, Query()]) -> Response:
     """Every expected reading of a period: received, late, quarantined, waiting or missing, and why."""
-    now, zone = house.clock.now_ms(), Times((await surroundings(house)).zone).zone
-    period = query.period or f"{datetime.fromtimestamp(now / 1000, zone):%Y-%m}"
+    zone = Times((await surroundings(here.house)).zone).zone
+    period = query.period or f"{datetime.fromtimestamp(here.now / 1000, zone):%Y-%m}"
 
     def look(connection: Connection) -> Any:
-        meters.require(connection, meter_id, areas=caller.areas)
+        meters.require(connection, meter_id, areas=here.caller.areas)
         try:
-            _, bounds, stretches = why(connection, house.store, meter_id, period, now=now, shortest_s=_SHORTEST_S)
+            _, bounds, stretches = why(
+                connection, here.house.store, meter_id, period, now=here.now, shortest_s=_SHORTEST_S
+            )
         except RefusedError as error:
             return None, [], str(error)
         return bounds, [one for one in stretches if one.meter == meter_id], ""
 
-    found, trouble = await attempt(house.read(look))
+    found, trouble = await attempt(here.house.read(look))
     bounds, stretches, refused = found or (None, [], "")
-    return await page(
-        house,
-        request,
-        caller,
+    return await show(
+        here,
         "meter_why.html",
         meter_id=meter_id,
         period=period,

@@ -6,13 +6,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
-from api.access.caller import InCaller
 from api.access.forms import checked_fields
-from api.house import House, InHouse
+from api.here import Here, InHere
 from api.orders import follow_up, notes, teams
 from api.orders.book import step
 from api.orders.lifecycle import Deed
@@ -26,7 +25,6 @@ from api.screens.frame import Times, surroundings
 from api.screens.multipart import checked_form
 from api.screens.order_forms import Again, Fields, FormError, filing_of, step_of, text_of
 from api.screens.orders import order_page, quantity_of
-from registry.roles import Actor
 
 router = APIRouter(include_in_schema=False)
 _KEYS: Final = {
@@ -39,9 +37,7 @@ _KEYS: Final = {
 
 
 async def _done(
-    request: Request,
-    house: House,
-    caller: Actor,
+    here: Here,
     number: int,
     deed: str,
     fields: Fields,
@@ -49,16 +45,16 @@ async def _done(
 ) -> Response:
     """Do it and show the order; what is refused is said there, and what was typed is kept."""
     try:
-        await do(request, house, caller, work)
+        await do(here.request, here.house, here.caller, work)
     except FormError as error:
         again = Again(deed, fields, error.key, error.values)
-        return await order_page(house, request, caller, number, again=again, status=422)
+        return await order_page(here.house, here.request, here.caller, number, again=again, status=422)
     except ProblemError as error:
         if error.sort not in _KEYS:
             raise
         again = Again(deed, fields, _KEYS[error.sort], said=error.detail)
-        return await order_page(house, request, caller, number, again=again, status=error.status)
-    own_only = not caller.has(*work_orders.DESK)
+        return await order_page(here.house, here.request, here.caller, number, again=again, status=error.status)
+    own_only = not here.caller.has(*work_orders.DESK)
     address = "/orders?done=receipt" if deed == "receipt" and own_only else f"/orders/{number}"
     return see_other(address)
 
@@ -71,155 +67,161 @@ def _version(fields: Fields) -> int:
     return int(text)
 
 
-async def _step(request: Request, house: House, caller: Actor, number: int, deed: Deed) -> Response:
-    fields, now = await checked_fields(request), house.clock.now_ms()
-    zone = Times((await surroundings(house)).zone).zone
+async def _step(here: Here, number: int, deed: Deed) -> Response:
+    fields = await checked_fields(here.request)
+    zone = Times((await surroundings(here.house)).zone).zone
 
     def work(connection: Connection) -> None:
-        work_orders.order_of(connection, caller, number)
+        work_orders.order_of(connection, here.caller, number)
         wanted, version = step_of(deed, fields, zone), _version(fields)
         if deed is Deed.DISPATCH:
-            teams.dispatch(connection, caller, number, wanted.assignee, now_ms=now, version=version, note=wanted.note)
+            teams.dispatch(
+                connection, here.caller, number, wanted.assignee, now_ms=here.now, version=version, note=wanted.note
+            )
             return
-        own = teams.own_of(connection, caller)
-        calendar = house.orders.calendar()
-        step(connection, caller, number, wanted, now_ms=now, version=version, own=own, calendar=calendar)
+        own = teams.own_of(connection, here.caller)
+        calendar = here.house.orders.calendar()
+        step(connection, here.caller, number, wanted, now_ms=here.now, version=version, own=own, calendar=calendar)
 
-    return await _done(request, house, caller, number, str(deed), fields, work)
+    return await _done(here, number, str(deed), fields, work)
 
 
 @router.post("/orders/{number}/accept")
-async def accept(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def accept(here: InHere, number: NumberPath) -> Response:
     """受理: its promises count from now."""
-    return await _step(request, house, caller, number, Deed.ACCEPT)
+    return await _step(here, number, Deed.ACCEPT)
 
 
 @router.post("/orders/{number}/decline")
-async def decline(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def decline(here: InHere, number: NumberPath) -> Response:
     """Nobody goes; the note says why."""
-    return await _step(request, house, caller, number, Deed.DECLINE)
+    return await _step(here, number, Deed.DECLINE)
 
 
 @router.post("/orders/{number}/dispatch")
-async def dispatch(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def dispatch(here: InHere, number: NumberPath) -> Response:
     """派工 to a worker or a team, or to another than before."""
-    return await _step(request, house, caller, number, Deed.DISPATCH)
+    return await _step(here, number, Deed.DISPATCH)
 
 
 @router.post("/orders/{number}/recall")
-async def recall(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def recall(here: InHere, number: NumberPath) -> Response:
     """The order waits to be dispatched again."""
-    return await _step(request, house, caller, number, Deed.RECALL)
+    return await _step(here, number, Deed.RECALL)
 
 
 @router.post("/orders/{number}/arrive")
-async def arrive(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def arrive(here: InHere, number: NumberPath) -> Response:
     """到达."""
-    return await _step(request, house, caller, number, Deed.ARRIVE)
+    return await _step(here, number, Deed.ARRIVE)
 
 
 @router.post("/orders/{number}/cancel")
-async def cancel(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def cancel(here: InHere, number: NumberPath) -> Response:
     """取消, as long as nobody has begun."""
-    return await _step(request, house, caller, number, Deed.CANCEL)
+    return await _step(here, number, Deed.CANCEL)
 
 
 @router.post("/orders/{number}/extend")
-async def extend(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def extend(here: InHere, number: NumberPath) -> Response:
     """顺延 by appointment."""
-    return await _step(request, house, caller, number, Deed.EXTEND)
+    return await _step(here, number, Deed.EXTEND)
 
 
 @router.post("/orders/{number}/void")
-async def void(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def void(here: InHere, number: NumberPath) -> Response:
     """作废 by a supervisor."""
-    return await _step(request, house, caller, number, Deed.VOID)
+    return await _step(here, number, Deed.VOID)
 
 
 @router.post("/orders/{number}/note")
-async def note(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def note(here: InHere, number: NumberPath) -> Response:
     """A line in its story."""
-    fields, now = await checked_fields(request), house.clock.now_ms()
+    fields = await checked_fields(here.request)
 
     def work(connection: Connection) -> None:
-        work_orders.order_of(connection, caller, number)
+        work_orders.order_of(connection, here.caller, number)
         words = text_of(fields, "note")
         if not words:
             raise FormError("note")
-        notes.add_note(connection, caller, number, words, now_ms=now)
+        notes.add_note(connection, here.caller, number, words, now_ms=here.now)
 
-    return await _done(request, house, caller, number, "note", fields, work)
+    return await _done(here, number, "note", fields, work)
 
 
 @router.post("/orders/{number}/call")
-async def call(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def call(here: InHere, number: NumberPath) -> Response:
     """回访: what the customer said."""
-    fields, now = await checked_fields(request), house.clock.now_ms()
+    fields = await checked_fields(here.request)
 
     def work(connection: Connection) -> None:
-        work_orders.order_of(connection, caller, number)
+        work_orders.order_of(connection, here.caller, number)
         said = fields.get("satisfied", "")
         if said not in ("true", "false"):
             raise FormError("satisfied")
         words = text_of(fields, "note")
-        follow_up.answer(connection, caller, number, satisfied=said == "true", note=words, now_ms=now)
+        follow_up.answer(connection, here.caller, number, satisfied=said == "true", note=words, now_ms=here.now)
 
-    return await _done(request, house, caller, number, "call", fields, work)
+    return await _done(here, number, "call", fields, work)
 
 
 @router.post("/orders/{number}/photos")
-async def photo(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def photo(here: InHere, number: NumberPath) -> Response:
     """One more photo of the present or last visit."""
-    fields, files = await checked_form(request)
-    now = house.clock.now_ms()
+    fields, files = await checked_form(here.request)
 
     def work(connection: Connection) -> None:
-        work_orders.order_of(connection, caller, number)
+        work_orders.order_of(connection, here.caller, number)
         if not files.get("photo"):
             raise FormError("photo")
-        _keep_photos(connection, caller, number, files, now)
+        _keep_photos(connection, here, number, files)
 
-    return await _done(request, house, caller, number, "photo", fields, work)
+    return await _done(here, number, "photo", fields, work)
 
 
 @router.post("/orders/{number}/receipt")
-async def receipt(request: Request, house: InHouse, caller: InCaller, number: NumberPath) -> Response:
+async def receipt(here: InHere, number: NumberPath) -> Response:
     """回执, with a photo: all of it or nothing. The same form sent twice is one receipt."""
-    fields, files = await checked_form(request)
-    now, zone = house.clock.now_ms(), Times((await surroundings(house)).zone).zone
+    fields, files = await checked_form(here.request)
+    zone = Times((await surroundings(here.house)).zone).zone
     key = _digest(number, fields, files)
 
     def work(connection: Connection) -> None:
-        if done_before(connection, caller, key, key) is not None:
+        if done_before(connection, here.caller, key, key) is not None:
             return
-        order = work_orders.order_of(connection, caller, number)
+        order = work_orders.order_of(connection, here.caller, number)
         version = _version(fields)
-        worker = text_of(fields, "worker", 64) or caller.name.partition(":")[2]
-        teams.require_of_crew(connection, caller, order.assignee, worker)
+        worker = text_of(fields, "worker", 64) or here.caller.name.partition(":")[2]
+        teams.require_of_crew(connection, here.caller, order.assignee, worker)
         filing = filing_of(
             fields,
             worker=worker,
             quantity=quantity_of(connection, order.meter),
             accepted_at=order.accepted_at,
-            now_ms=now,
+            now_ms=here.now,
             zone=zone,
         )
-        _keep_photos(connection, caller, number, files, now)
-        own = teams.own_of(connection, caller)
+        _keep_photos(connection, here, number, files)
+        own = teams.own_of(connection, here.caller)
         file_receipt(
-            connection, caller, number, filing, now_ms=now, version=version, own=own, calendar=house.orders.calendar()
+            connection,
+            here.caller,
+            number,
+            filing,
+            now_ms=here.now,
+            version=version,
+            own=own,
+            calendar=here.house.orders.calendar(),
         )
-        keep_key(connection, caller, key, key, number, now)
+        keep_key(connection, here.caller, key, key, number, here.now)
 
-    return await _done(request, house, caller, number, "receipt", fields, work)
+    return await _done(here, number, "receipt", fields, work)
 
 
-def _keep_photos(
-    connection: Connection, caller: Actor, number: int, files: Mapping[str, list[bytes]], now: int
-) -> None:
-    own = teams.own_of(connection, caller)
+def _keep_photos(connection: Connection, here: Here, number: int, files: Mapping[str, list[bytes]]) -> None:
+    own = teams.own_of(connection, here.caller)
     for data in files.get("photo", ()):
-        add_to_visit(connection, caller, number, data, own=own, now_ms=now)
+        add_to_visit(connection, here.caller, number, data, own=own, now_ms=here.now)
 
 
 def _digest(number: int, fields: Fields, files: Mapping[str, list[bytes]]) -> str:

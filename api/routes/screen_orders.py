@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import Field
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
 from api.access.caller import InCaller
 from api.access.forms import checked_fields
-from api.house import House, InHouse
+from api.here import Here, InHere
 from api.orders import by_hand
 from api.orders.words import OrderType
 from api.parameters import Cursor, Day, Strict, Word
@@ -22,12 +22,11 @@ from api.queries.order_board import BoardFilters
 from api.queries.work_orders import DESK
 from api.replies import see_other
 from api.routes.order_parts import NumberPath, do
-from api.routes.screen_parts import NoQuery
+from api.routes.screen_parts import NoQuery, show
 from api.routes.work_orders import PriorityWord, StateWord, TypeWord
-from api.screens.frame import attempt, page
+from api.screens.frame import attempt
 from api.screens.order_forms import Again, FormError, priority_of, text_of
 from api.screens.orders import CHOICES, order_page
-from registry.roles import Actor
 
 router = APIRouter(include_in_schema=False)
 _ROWS: Final = 100
@@ -65,45 +64,40 @@ class BoardQuery(Strict):
 
 
 @router.get("/orders")
-async def board_page(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[BoardQuery, Query()]
-) -> Response:
+async def board_page(here: InHere, query: Annotated[BoardQuery, Query()]) -> Response:
     """Who waits for what, by state and district; a worker sees what is dispatched to him and his teams."""
-    now = house.clock.now_ms()
-    found, trouble = await attempt(house.read(lambda c: _board(c, caller, query, now)))
-    return await page(
-        house,
-        request,
-        caller,
+    found, trouble = await attempt(here.house.read(lambda c: _board(c, here, query)))
+    return await show(
+        here,
         "orders.html",
         topics="orders",
         found=found,
         query=query,
-        only_own=not caller.has(*DESK),
+        only_own=not here.caller.has(*DESK),
         choices=CHOICES,
         trouble=trouble,
     )
 
 
-def _board(connection: Connection, caller: Actor, query: BoardQuery, now: int) -> dict[str, Any]:
-    filters = query.filters()
-    where = order_board.conditions(connection, caller, filters, now)
-    lines = order_board.districts(connection, where, now)
+def _board(connection: Connection, here: Here, query: BoardQuery) -> dict[str, Any]:
+    filters, areas = query.filters(), here.caller.areas
+    where = order_board.conditions(connection, here.caller, filters, here.now)
+    lines = order_board.districts(connection, where, here.now)
     found: dict[str, Any] = {
         "lines": lines,
         "totals": order_board.totals(lines),
         "states": [state.value for state in order_board.COLUMNS],
-        "calls": order_board.calls_waiting(connection, areas=caller.areas, now_ms=now) if caller.has(*DESK) else 0,
+        "calls": order_board.calls_waiting(connection, areas=areas, now_ms=here.now) if here.caller.has(*DESK) else 0,
         "columns": [],
         "page": None,
     }
     if query.is_list:
         by_deadline = not order_board.is_over(filters.state) and filters.due != "calls"
         found["page"] = order_board.listed(
-            connection, where, by_deadline=by_deadline, now_ms=now, limit=_ROWS, cursor=query.cursor
+            connection, where, by_deadline=by_deadline, now_ms=here.now, limit=_ROWS, cursor=query.cursor
         )
     else:
-        found["columns"] = order_board.columns(connection, where, lines, now)
+        found["columns"] = order_board.columns(connection, where, lines, here.now)
     return found
 
 
@@ -130,40 +124,36 @@ class NewQuery(Strict):
 
 
 @router.get("/orders/new")
-async def new_order_page(
-    request: Request, house: InHouse, caller: InCaller, query: Annotated[NewQuery, Query()]
-) -> Response:
+async def new_order_page(here: InHere, query: Annotated[NewQuery, Query()]) -> Response:
     """The form for a customer's call, a requested meter test, a meter reader's remark."""
-    return await _form(house, request, caller, {"usage_point": query.usage_point, "priority": "soon"}, None)
+    return await _form(here, {"usage_point": query.usage_point, "priority": "soon"}, None)
 
 
-async def _form(
-    house: House, request: Request, caller: Actor, typed: dict[str, str], again: Again | None, status: int = 200
-) -> Response:
-    return await page(
-        house, request, caller, "order_new.html", typed=typed, again=again, choices=CHOICES, status=status
-    )
+async def _form(here: Here, typed: dict[str, str], again: Again | None, status: int = 200) -> Response:
+    return await show(here, "order_new.html", typed=typed, again=again, choices=CHOICES, status=status)
 
 
 @router.post("/orders")
-async def open_order(request: Request, house: InHouse, caller: InCaller) -> Response:
+async def open_order(here: InHere) -> Response:
     """Open it, or add the words to the open one of this type at this place; either way the order is shown."""
-    fields, now = await checked_fields(request), house.clock.now_ms()
+    fields = await checked_fields(here.request)
     try:
         wanted = _wanted(fields)
         made = await do(
-            request,
-            house,
-            caller,
-            lambda c: by_hand.open_order(c, caller, **wanted, now_ms=now, calendar=house.orders.calendar()),
+            here.request,
+            here.house,
+            here.caller,
+            lambda c: by_hand.open_order(
+                c, here.caller, **wanted, now_ms=here.now, calendar=here.house.orders.calendar()
+            ),
         )
     except FormError as error:
-        return await _form(house, request, caller, fields, Again("open", fields, error.key, error.values), 422)
+        return await _form(here, fields, Again("open", fields, error.key, error.values), 422)
     except ProblemError as error:
         if error.status not in (409, 422):
             raise
         again = Again("open", fields, "incomplete" if error.status == 422 else "not_now", said=error.detail)
-        return await _form(house, request, caller, fields, again, error.status)
+        return await _form(here, fields, again, error.status)
     return see_other(f"/orders/{made.order_id}")
 
 
@@ -185,11 +175,9 @@ def _wanted(fields: dict[str, str]) -> dict[str, Any]:
 
 
 @router.get("/orders/{number}")
-async def one_order_page(
-    request: Request, house: InHouse, caller: InCaller, number: NumberPath, query: NoQuery
-) -> Response:
+async def one_order_page(here: InHere, number: NumberPath, query: NoQuery) -> Response:
     """One order: why, where, what was done, and what this caller can do now."""
-    return await order_page(house, request, caller, number)
+    return await order_page(here.house, here.request, here.caller, number)
 
 
 @router.get("/orders/{number}/{form}")
