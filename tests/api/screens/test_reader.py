@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from tests.api.billing_world import PERIOD
 from tests.api.screens.english import english
 from tests.api.screens.people import Person, as_person
 from tests.api.screens.reader_world import make_talkative
-from tests.api.world import World, client, make_key
+from tests.api.world import World, client, make_key, make_world
 
 CHINESE = {"accept-language": "zh-CN", "accept": "text/html"}
 PAGES = (
@@ -112,6 +113,18 @@ def test_no_refusal_of_a_form_speaks_english_to_a_chinese_reader(talkative: Worl
 
     as_person(talkative, "wang", *Role, work=work)
     assert found == {}
+
+
+def test_a_registry_that_cannot_be_read_is_told_in_chinese_with_its_own_words_marked(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    with world.database.begin() as connection:
+        for table in ("latest", "finding", "position"):
+            connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO away_{table}")
+    for path in ("/", "/alarms", "/alarms/1", "/meters/G-0001", "/field"):
+        answer = world.get(path, headers=CHINESE)
+        assert '<span lang="en">no such table' in answer.text, path
+        assert unmarked(answer) == [], path
+    world.close()
 
 
 def test_english_on_a_page_is_found_unless_it_is_marked_or_allowed() -> None:
