@@ -83,7 +83,7 @@ def test_a_person_logs_in_by_the_page_changes_the_one_time_password_and_logs_out
         assert "script" not in page.text
         form = {"token": field(page, "token"), "name": "wang", "password": one_time}
         wrong = await browser.post("/login", data={**form, "password": "not this one"})
-        assert (wrong.status_code, "name, password or code is wrong" in wrong.text) == (401, True)
+        assert (wrong.status_code, "用户名、密码或验证码错误" in wrong.text) == (401, True)
         entered = await browser.post("/login", data=form)
         assert (entered.status_code, entered.headers["location"]) == (303, "/")
         home = await browser.get("/", headers={"accept": "text/html"})
@@ -92,7 +92,7 @@ def test_a_person_logs_in_by_the_page_changes_the_one_time_password_and_logs_out
         page = await browser.get("/password")
         new = {"csrf_token": field(page, "csrf_token"), "old": one_time, "new": PASSWORD, "again": PASSWORD}
         short = await browser.post("/password", data={**new, "new": "short", "again": "short"})
-        assert (short.status_code, "at least 10 characters" in short.text) == (422, True)
+        assert (short.status_code, "密码至少 10 个字符" in short.text) == (422, True)
         assert (await browser.post("/password", data=new)).status_code == 303
         home = await browser.get("/")
         assert (home.status_code, ">south</a>" in home.text, "wang" in home.text) == (200, True, True)
