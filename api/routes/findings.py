@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from sqlalchemy.engine import Connection
 from starlette.responses import Response
 
@@ -15,7 +15,7 @@ from api import formats
 from api.access.caller import InCaller
 from api.formats import Form, FormatParameter
 from api.house import House, InHouse
-from api.parameters import Moment, Nothing, PageQuery, Word
+from api.parameters import Moment, Nothing, PageQuery, Word, clean
 from api.preconditions import IfMatch, wanted_version, with_etag
 from api.problems import ProblemError, invalid, not_found
 from api.queries import findings
@@ -45,7 +45,7 @@ router = APIRouter(prefix="/api/v1/findings", tags=["findings"])
 T = TypeVar("T")
 
 NumberPath = Annotated[int, Path(ge=1, le=2**63 - 1, description="The finding's id.", examples=[1])]
-Key = Annotated[str, Field(min_length=1, max_length=160)]
+Key = Annotated[str, Field(min_length=1, max_length=160), AfterValidator(clean)]
 _CSV: Final = tuple(name for name in FindingOut.model_fields)
 
 

@@ -154,7 +154,7 @@ def test_no_value_of_any_parameter_makes_a_500(world: World, path: str) -> None:
         random_texts = ["".join(chance.choices(alphabet, k=chance.randint(1, 40))) for _ in range(8)]
         for value in [*NASTY, *random_texts]:
             answer = world.get(f"{filled(path)}?{name}={escape(value)}")
-            allowed = (404, 422) if path in NOT_THERE else (200, 422)
+            allowed = (404, 422) if path in NOT_THERE else (422,) if "\0" in value else (200, 422)
             assert answer.status_code in allowed, f"{name}={value!r}"
             if answer.status_code == 422:
                 assert answer.headers["content-type"] == "application/problem+json"

@@ -25,6 +25,13 @@ NARROWED = (
     "/admin/keys?view=all",
     "/admin/audit?action=user&object_kind=user&actor=console:test",
 )
+NASTY = (
+    "/alarms?district={}", "/meters?search={}", "/meters?district={}", "/meters/{}", "/meters/{}/why",
+    "/orders?district={}", "/orders?view=list&assignee={}", "/field/{}", "/field/quarantine?reason={}",
+    "/field/quarantine?gateway={}", "/field/quarantine?meter={}", f"/billing/{PERIOD}?district={{}}",
+    f"/billing/{PERIOD}?search={{}}", f"/billing/{PERIOD}/points/{{}}", "/billing/deltas?period={}",
+    "/admin/users?search={}", "/admin/audit?actor={}", "/admin/audit?object_id={}", "/admin/thresholds?meter={}",
+)  # fmt: skip
 OWN = ("/admin/storage",)
 """What PostgreSQL tells of itself: its size on a disk that may be another machine's."""
 
@@ -35,9 +42,13 @@ def pages(world: World) -> dict[str, str]:
     async def scenario() -> dict[str, str]:
         found = {}
         async with client(world.app) as http:
-            for path in (*PAGES, *NARROWED):
+            for path in (
+                *PAGES,
+                *NARROWED,
+                *(path.format(nasty) for path in NASTY for nasty in ("a%00b", "%25_%27")),
+            ):
                 answer = await http.get(path, headers={"accept": "text/html"})
-                assert answer.status_code in (200, 403, 404), (path, answer.text)
+                assert answer.status_code in (200, 403, 404, 422), (path, answer.text)
                 found[path] = f"{answer.status_code} {re.sub(r'mg_[a-z0-9]{8}', 'mg_', answer.text)}"
         return found
 
