@@ -55,6 +55,10 @@ ADMINISTRATORS_PAGES = {
     "account": "/account",
 }
 WIDTHS = (1366, 390)
+CUT = """
+return [...document.querySelectorAll(".scroll")].filter(box => box.scrollWidth > box.clientWidth + 1)
+  .map(box => box.getAttribute("aria-label") + " " + box.scrollWidth);
+"""
 
 
 def main() -> None:
@@ -118,6 +122,8 @@ def take(window: Browser, path: str, file: Path, width: int) -> None:
         window.one("#charts[data-drawn=true]")
     wide = window.driver.execute_script("return document.documentElement.scrollWidth")
     assert wide <= width, f"{path} is {wide} px wide at {width} px"
+    cut = window.driver.execute_script(CUT)
+    assert not cut, f"{path} at {width} px: cut at the right: {cut}"
     height = window.driver.execute_script("return document.documentElement.scrollHeight")
     size(window.driver, width, max(900 if width > 600 else 700, min(height, 4000)))
     shot = window.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})

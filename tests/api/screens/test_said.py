@@ -43,6 +43,11 @@ CHINESE = Reader("zh", Times("Asia/Shanghai"))
             "155 is more than the 100 above which a period must be read again",
             "用量 155 超过须复抄的限值 100",
         ),
+        (
+            "1199 before, 9999 now: no flow of this meter explains it",
+            "1199 before, 9999 now: no flow of this meter explains it",
+            "上次 1199，本次 9999：该表流量无法解释",
+        ),
         ("there is no quarantined row '99'", "there is no quarantined row &#39;99&#39;", "没有被拒收的数据行 99"),
     ],
 )
