@@ -41,11 +41,12 @@ debian-packages:
 demo: $(VENV)/runtime.stamp $(WEB)
 	@$(BIN)/metergate demo $(DEMO)
 
-# three at a time on two cores: many tests wait for processes more than they compute; a file stays in one process
+# three at a time on two cores: many tests wait for processes more than they compute; a file stays in one process, and
+# files come in the order of their names: sorted by the number of their tests, the slowest would come last
 WORKERS ?= 3
 
 test: debian-packages $(VENV)/test.stamp $(WEB)
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-long: debian-packages $(VENV)/test.stamp $(WEB)
 	@$(BIN)/pytest -m long
