@@ -58,6 +58,7 @@ def turns(seconds: int) -> Iterator[tuple[int, list[str], bool]]:
     for turn in range(seconds * 4):
         began = time.monotonic()
         yield CLOCK.now_ms(), METERS[turn % 4 * 250 : turn % 4 * 250 + 250], turn % 8 == 0
+        # by lot, so that messages do not always come at the same moment between two flushes of ingest
         time.sleep(max(0.0, 0.25 - (time.monotonic() - began) + chance.uniform(-0.1, 0.1)))
 
 

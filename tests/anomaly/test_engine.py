@@ -49,6 +49,7 @@ def test_shuffled_and_duplicated_readings_give_the_same_findings():
 
 
 def test_every_number_that_proves_a_finding_has_a_name_and_a_unit_for_people():
+    # of the pages, and yet here: it looks at the run of this file, which is too long to make twice
     found = [facts_of(f, f.detected_s, usage_point="", wiring={}) for f in small_run().book.findings]
     keys = set().union(*(facts.evidence for facts in found))
     assert {"held_per_h", "fell_by", "silent_h", "step"} <= keys

@@ -38,14 +38,8 @@ def test_operator_sees_a_new_finding_within_two_seconds_and_acknowledges_it(
     window.until(lambda: window.driver.execute_script("return performance.getEntriesByType('resource').length") > 0)
     window.driver.execute_script("window.kept = true")
     inject_until_seen(window, database, "first")
-    waited = []
-    for number in range(3):  # a machine that does three things at once may be slow once, not each time
-        before = len(window.all("tbody tr"))
-        began = time.monotonic()
-        inject(database, key=f"UP-1:leak:burst:{number + 2}")
-        window.until(lambda before=before: len(window.all("tbody tr")) == before + 1)  # type: ignore[misc]  # the default binds this round's value
-        waited.append(time.monotonic() - began)
-    assert min(waited) < 2.0, waited
+    waited = sorted(seen_after(window, database, f"UP-1:leak:burst:{number + 2}") for number in range(3))
+    assert waited[1] < 2.0, waited  # a machine that does three things at once may be slow once, not each time
     alarm = window.until(lambda: window.all("tbody tr")[0].get_attribute("id").removeprefix("alarm-"))
     window.click(f"#acknowledge-{alarm}")
     window.until(lambda: "acknowledged" in window.words(f"#alarm-{alarm} .state.ACKED"))
@@ -54,13 +48,23 @@ def test_operator_sees_a_new_finding_within_two_seconds_and_acknowledges_it(
     assert window.faults() == []
 
 
+def seen_after(window: Browser, database: Database, key: str) -> float:
+    """[s] from before a finding's commit until the list shows it, without a reload."""
+    before = len(window.all("tbody tr"))
+    began = time.monotonic()
+    inject(database, key=key)
+    window.until(lambda: len(window.all("tbody tr")) == before + 1)
+    return time.monotonic() - began
+
+
 def inject_until_seen(window: Browser, database: Database, name: str) -> None:
     """The stream of a page needs its first look before anything is new to it: inject until one shows."""
     before, keys = len(window.all("tbody tr")), list[str]()
 
     def shown() -> bool:
-        keys.append(f"{name}:{len(keys) + 1}")
-        inject(database, key=keys[-1])
+        key = f"{name}:{len(keys) + 1}"
+        inject(database, key=key)
+        keys.append(key)  # what could not be written is not waited for
         return window.until(lambda: len(window.all("tbody tr")) > before, deadline_s=0.5)
 
     window.until(shown, deadline_s=30)

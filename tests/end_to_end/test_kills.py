@@ -19,8 +19,11 @@ from tests.end_to_end.town import Town, town, until
 
 SEED = 20261
 EXCUSE_MS = 1500
+MANY = 100
+"""Of so many kills some leave rows that come again: a gateway sends them before a new ingest has said what it has."""
 MOST_AIMED = 20
 SETTLED_MS = 300
+"""[ms] after a death until what it had sent has arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,8 @@ def prove(folder: Path, broker: str, count: int) -> None:
         assert verdict.excused <= 2 * 24 * len(deaths)
         assert verdict.stored > 20 * count
         assert unsaid > 0, f"{len(kills)} kills, none between ingest's commit and its acknowledgement"
-        assert in_write * 3 >= count
+        assert again > 0 or count < MANY
+        assert in_write * 3 >= count  # of those at random; the aimed ones are at a commit by themselves
 
 
 @pytest.mark.timeout(400)
