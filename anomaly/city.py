@@ -88,6 +88,9 @@ class City:
         self._now: Loaded | None = None
         self._seen: dict[int, int] = {}
         self._log = 0
+        self._read_ms = 0
+        self._recorded = 0, 0
+        """How far all is judged [s since 1970] and read by what the registry holds: where another load begins."""
         self._unsaved: dict[str, tuple[Finding, int]] = {}
         self._parents: dict[str, str] = {}
         self._judgement: flood.Judgement | None = None
@@ -115,7 +118,8 @@ class City:
         self._tokens = {part: known.token for part, known in progress.items()}
         judged = [known.judged_at for known in progress.values() if known.judged_at]
         logs = [known.log for known in progress.values() if known.judged_at]
-        self._load(min(judged, default=0) // 1000, min(logs, default=0))
+        self._recorded = min(judged, default=0) // 1000, min(logs, default=0)
+        self._load(*self._recorded)
         self._load_s = self._clock.monotonic() - began
         self.counters["loads_total"] += 1
 
@@ -131,7 +135,6 @@ class City:
             late = watch.changes_since(connection, log) if log else []
             bodies = watch.load_memory(connection, self._parts)
             outages = registry_findings.open_findings(connection, kinds=FLOOD_KINDS)
-        self._log, self._seen = last, {}
         engine = self._engine(books, since_s)
         feed = Feed.of(self._store, books.places)
         fresh = self._absorb(engine, feed, feed.spans(late), since_s, now_s, judged_s)
@@ -148,6 +151,9 @@ class City:
             saved,
             flood_memory.resume(books.topology, mine, now_s * 1000),
         )
+        self._log, self._seen, self._read_ms = last, {}, now_s * 1000
+        self._parents = {key: parent for key, parent in self._parents.items() if key not in self._unsaved}
+        self._unsaved = {}  # of the engine before: this one finds again what was not recorded
         self._flood_at = 0.0
         self._follow(self._now, fresh, now_s)
 
@@ -195,8 +201,8 @@ class City:
         """Take what ingest stored since the last look, judge, and record; True when there was something."""
         assert self._now is not None
         now_ms = self._clock.now_ms()
-        if self.evaluated_ms and now_ms - self.evaluated_ms > watch.TRUST_MS:
-            self._load(self._now.watch.judged_s, self._log)  # what it missed stands in the log no more
+        if now_ms - self._read_ms > watch.TRUST_MS:
+            self._load(*self._recorded)  # what it missed stands in the log no more
             self.counters["loads_total"] += 1
         here = self._now
         with self._database.read() as connection:
@@ -204,6 +210,7 @@ class City:
         rows = here.feed.touched(lines)
         fired = self._follow(here, rows, now_ms / 1000)
         self._note_log(lines, now_ms)
+        self._read_ms = now_ms
         due = self._clock.monotonic() >= self._flood_at
         if due:
             self._survey(here, now_ms)
@@ -308,6 +315,7 @@ class City:
             watch.forget_memory(connection, stale)
             if self._judgement is not None:
                 watch.tell_silent(connection, self._neighbours.news(self._judgement.memory))
+        self._recorded = here.watch.judged_s, self._log
         here.saved.saved({key: finding for key, finding in news.items() if key not in waiting})
         if self._judgement is not None:
             here.flood, self._judgement = self._judgement.memory, replace(self._judgement, cleared=[])
@@ -333,10 +341,10 @@ class City:
         if books.same_places(here.books):
             if books.thresholds != here.books.thresholds:
                 here.engine.set_thresholds(books.thresholds)
-                here.books = books
+            here.books = books  # a meter may hang at another gateway or bus, a gateway lie in another district
             return
         self._record(here, now_ms, fired=True)
-        self._load(here.watch.judged_s, self._log)
+        self._load(*self._recorded)
         self.counters["loads_total"] += 1
 
     def close(self) -> None:

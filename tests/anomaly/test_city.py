@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from anomaly import memory
 from anomaly.city import City
@@ -15,11 +16,13 @@ from anomaly.files import Readings
 from anomaly.meters import Meter, MeterTable
 from anomaly.run import run
 from anomaly.thresholds import load_thresholds
+from metering.errors import RegistryError
 from metering.reading import Reading
-from registry import watch
+from registry import models, watch
 from registry.alarm_states import AlarmEvent
 from registry.findings_actions import act
 from registry.ledger import StatusRow, save_gateway_status
+from registry.models import Gateway
 from registry.roles import console
 from tests.anomaly.fleet import sample_autumn
 from tests.anomaly.site import BILLED, HOUR, Site, WallClock
@@ -296,6 +299,70 @@ def test_a_new_meter_an_exchange_and_thresholds_are_taken_up_without_a_restart(t
         city.look()
     assert [row["meter"] for row in site.of("reverse_flow")] == ["B"]
     site.close()
+
+
+def test_a_meter_that_was_moved_to_another_gateway_is_taken_up_too(tmp_path: Path) -> None:
+    site = house(tmp_path)
+    live(site, 0, 240)
+    city = site.city()
+    with site.database.begin() as connection:
+        connection.execute(sa.insert(Gateway), [{"id": "gw-2"}])
+        connection.execute(sa.update(models.Meter).values(gateway_id="gw-2", bus_id=None))
+    city.reload()
+    site.clock.now_s = START + 240 * HOUR + 1
+    site.take([reading(240, use(239) - 200_000)])
+    city.look()
+    (fall,) = site.of("reverse_flow")
+    assert (fall["gateway"], fall["bus"]) == ("gw-2", "")
+    site.close()
+
+
+def test_losses_that_wait_for_the_flood_control_are_found_once_though_a_new_meter_is_taken_up(tmp_path: Path) -> None:
+    names = ("A", "B", "C")
+    site = house(tmp_path, *(Meter(name, resolution=1000) for name in names))
+    site.settings = site.settings.model_copy(update={"flood_s": 0.0})
+    site.clock.now_s = START + 480 * HOUR
+    site.take([reading(hour, use(hour), meter=name) for hour in range(480) for name in names])
+    site.clock.now_s = START + 580 * HOUR + 1200
+    city = site.city()  # the gateway has been silent for days, and the very first look sees it
+    city.look()
+    site.add([Meter("0")])  # a row before all others
+    site.clock.now_s += 20
+    city.reload()
+    for _ in range(4):
+        site.clock.now_s += 1800
+        city.look()
+    losses = {(row["meter"], row["usage_point"], row["state"]) for row in site.of("comms_loss")}
+    assert losses == {(name, f"U-{name}", "DSUPR") for name in names}
+    assert len(site.of("comms_loss")) == len(names)
+    site.close()
+
+
+@pytest.mark.parametrize("away", ["read", "write"])
+def test_a_registry_that_is_away_for_hours_makes_no_finding_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    site = house(tmp_path)
+    live(site, 0, 240)
+    city = site.city()
+    city.look()
+    for hour in range(240, 256):
+        site.clock.now_s = START + hour * HOUR + 1
+        site.take([reading(hour, use(239) + 2_000_000 * (hour - 239))])
+        with monkeypatch.context() as patch:
+            if 245 <= hour < 252:  # the burst is there with the first of these hours
+                patch.setattr(City, "_record", _away)
+            if 246 <= hour < 252 and away == "read":
+                patch.setattr(watch, "changes_since", _away)
+            with suppress(RegistryError):
+                city.look()
+    (burst,) = site.of("leak")
+    assert (burst["detected_at"], burst["active"]) == ((START + 245 * HOUR) * 1000, True)
+    site.close()
+
+
+def _away(*_: object, **__: object) -> None:
+    raise RegistryError("no room on the disk")
 
 
 def test_a_gateway_that_died_is_one_alarm_and_comes_back_by_itself(tmp_path: Path) -> None:
