@@ -84,19 +84,32 @@ def expire(connection: Connection, now_ms: int) -> list[Change]:
 def _ended_windows(connection: Connection, now_ms: int) -> list[tuple[Case, Sort]]:
     """Alarms whose window was ended early."""
     ended = sa.select(WINDOW.c.id).where(WINDOW.c.ended_at.is_not(None))
-    cases = store.where(connection, FINDING.c.window_id.in_(ended) & (FINDING.c.out_until > now_ms))
-    for case in cases:
-        case.step(AlarmEvent.RETURN, at=now_ms, who=RULES, note="the maintenance window was ended")
-    return [(case, "returned") for case in cases]
+    windows, done = active(connection, now_ms), list[tuple[Case, Sort]]()
+    for case in store.where(connection, FINDING.c.window_id.in_(ended) & (FINDING.c.out_until > now_ms)):
+        if not _handed_on(case, windows, now_ms):
+            case.step(AlarmEvent.RETURN, at=now_ms, who=RULES, note="the maintenance window was ended")
+        done.append((case, "returned" if case.alarm.out_until is None else "out_of_service"))
+    return done
 
 
 def _reached_ends(connection: Connection, now_ms: int) -> list[tuple[Case, Sort]]:
-    done: list[tuple[Case, Sort]] = []
+    windows, done = active(connection, now_ms), list[tuple[Case, Sort]]()
     for case in store.where(connection, (FINDING.c.shelved_until <= now_ms) | (FINDING.c.out_until <= now_ms)):
         out = case.alarm.out_until is not None and case.alarm.out_until <= now_ms
+        if out and _handed_on(case, windows, now_ms):
+            done.append((case, "out_of_service"))
+            continue
         case.step(AlarmEvent.EXPIRE, at=now_ms, who=RULES, note="its time is over")
         done.append((case, "returned" if out else "unshelved"))
     return done
+
+
+def _handed_on(case: Case, windows: Sequence[Window], now_ms: int) -> bool:
+    """True for an alarm that another window keeps out of service: nobody is shown it in between."""
+    window = of(windows, case.values) if case.alarm.active else None
+    if window is not None:
+        take_out(case, window, now_ms)
+    return window is not None
 
 
 def _orphans(connection: Connection, now_ms: int) -> list[tuple[Case, Sort]]:

@@ -332,6 +332,24 @@ def test_a_window_that_is_ended_early_lets_go_at_once(database: Database) -> Non
         maintenance_book.end_window(connection, LI, number, now_ms=7000)
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_from_one_window_into_the_next_nobody_is_shown_the_alarm(database: Database, early: bool) -> None:
+    first = _window(database, t0=4000, t1=9000)
+    during = replace(LEAK, key="new", started_at=5000)
+    put(database, during, now=5000)
+    _window(database, scope="district", target="north", t0=6000, t1=20_000)
+    tick(database, 6000)
+    if early:
+        with database.begin() as connection:
+            maintenance_book.end_window(connection, LI, first, now_ms=8000)
+    else:
+        assert told(tick(database, 9000)) == [("out_of_service", "OOSRV", "OOSRV")]
+    assert tick(database, 9001) == []
+    assert {line["to_state"] for line in history(database)} == {"OOSRV"}
+    put(database, replace(during, cleared_at=15_000, updated_at=15_000), now=15_000)
+    assert told(tick(database, 20_000)) == [("returned", "OOSRV", "NORM")]  # it came and went unseen
+
+
 @pytest.mark.parametrize(
     ("scope", "target", "inside"),
     [("gateway", "gw-1", True), ("district", "north", True), ("gateway", "gw-x", None), ("district", "west", None)],
