@@ -64,6 +64,7 @@ _OF_HISTORY: Final = {
     "return": "finding.returned",
     "expire": "finding.returned",
 }
+_COMES_OUT: Final = frozenset({"unshelve", "return", "expire"})
 _OF_STEP: Final = {
     "open": "work_order.opened",
     "accept": "work_order.accepted",
@@ -122,11 +123,7 @@ def kind_of_line(event: str, number: int, from_state: str, to_state: str) -> str
 
 def finding_events(connection: Connection, lines: Sequence[sa.RowMapping]) -> list[Event]:
     """Return the events of lines of `finding_history`, in their order."""
-    kinds = {
-        line["id"]: kind
-        for line in lines
-        if (kind := kind_of_line(line["event"], line["number"], line["from_state"], line["to_state"]))
-    }
+    kinds = _kinds(connection, lines)
     told = [line for line in lines if line["id"] in kinds]
     numbers = sorted({line["finding_id"] for line in told})
     rows = _findings(connection, numbers)
@@ -138,6 +135,41 @@ def finding_events(connection: Connection, lines: Sequence[sa.RowMapping]) -> li
         for line in told
         if (row := rows.get(line["finding_id"])) is not None
     ]
+
+
+def _kinds(connection: Connection, lines: Sequence[sa.RowMapping]) -> dict[int, str]:
+    """Return the event of each line that has one, by the line's id.
+
+    Two kinds of lines need what was before: an alarm that comes out of a window or a shelf and that nobody was shown
+    since it was raised is opened only now; one that was shown before an outage explained it is withdrawn aloud.
+    """
+    kinds = {
+        line["id"]: kind
+        for line in lines
+        if (kind := kind_of_line(line["event"], line["number"], line["from_state"], line["to_state"]))
+    }
+    out = [line for line in lines if line["event"] in _COMES_OUT and line["to_state"] == "UNACK"]
+    gone = [line for line in lines if line["event"] == "withdraw" and line["from_state"] == "DSUPR"]
+    past = _past(connection, sorted({line["finding_id"] for line in [*out, *gone]})) if out or gone else {}
+    for line in out:
+        before = [old for old in past[line["finding_id"]] if old["number"] < line["number"]]
+        raised = max((old["number"] for old in before if old["event"] == "raise"), default=0)
+        if not any(old["to_state"] in SHOWN and old["number"] >= raised for old in before):
+            kinds[line["id"]] = "finding.opened"
+    for line in gone:
+        before = [old for old in past[line["finding_id"]] if old["number"] < line["number"]]
+        if any(old["to_state"] in SHOWN for old in before):
+            kinds[line["id"]] = "finding.withdrawn"
+    return kinds
+
+
+def _past(connection: Connection, numbers: Sequence[int]) -> dict[int, list[sa.RowMapping]]:
+    """Return the history of some findings, by finding."""
+    found: dict[int, list[sa.RowMapping]] = {number: [] for number in numbers}
+    for part in chunks(numbers):
+        for row in connection.execute(sa.select(HISTORY).where(HISTORY.c.finding_id.in_(part))).mappings():
+            found[row["finding_id"]].append(row)
+    return found
 
 
 def _findings(connection: Connection, numbers: Sequence[int]) -> dict[int, sa.RowMapping]:

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from registry import ledger
+from registry import ledger, maintenance, maintenance_book
 from registry.alarm_states import AlarmEvent
 from registry.database import Database
 from registry.findings_actions import act
+from registry.models import Gateway
 from tests.api.outbound.receiver import Receiver
 from tests.api.outbound.scene import ACTOR, LOOPBACK, Scene, play
 from tests.api.world import say_ready
@@ -149,6 +151,66 @@ def test_who_was_not_told_does_not_hear_of_a_withdrawal(database: Database) -> N
         await scene.pass_time(120, step=10)
         assert mails(scene) == []
         assert [n.why for n in scene.notifications()] == ["finding.withdrawn"]
+
+    play(scene, work)
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_what_began_in_a_maintenance_window_is_told_and_escalated_when_the_window_ends(
+    database: Database, shown: bool
+) -> None:
+    scene = Scene(database)
+    scene.rule((0, ["mail:duty@example.org"]), (15, ["mail:head@example.org"]))
+
+    async def work() -> None:
+        if shown:  # those who were told before the window are not told again
+            scene.find()
+            await scene.turn()
+        now = scene.clock.now_ms()
+        with database.begin() as c:
+            c.execute(sa.insert(Gateway), [{"id": "gw-9", "district": "north"}])
+            maintenance_book.open_window(
+                c, ACTOR, scope="district", target="north", from_at=now, to_at=now + 3_600_000, reason="new modem",
+                now_ms=now, longest_h=24,
+            )  # fmt: skip
+        if not shown:
+            scene.find()
+        await scene.pass_time(3540, step=590)
+        assert [to for to, _ in mails(scene)] == ["duty@example.org"] * shown
+        await scene.clock.advance(60)
+        with database.begin() as c:
+            maintenance.expire(c, scene.clock.now_ms())
+        await scene.turn()
+        assert [to for to, _ in mails(scene)] == ["duty@example.org"]
+        assert "finding opened" in mails(scene)[0][1]
+        await scene.pass_time(900, step=300)
+        assert [to for to, _ in mails(scene)][1:] == ["head@example.org"] * (not shown)
+
+    play(scene, work)
+
+
+def test_who_was_told_of_a_loss_hears_of_its_withdrawal_though_an_outage_explains_it_meanwhile(
+    database: Database,
+) -> None:
+    scene = Scene(database)
+    scene.rule((0, ["mail:duty@example.org"]), kinds=["comms_loss"], bundle_s=0)
+
+    async def work() -> None:
+        loss = scene.find(1, kind="comms_loss", severity="major")
+        unseen = replace(loss, key="unseen", usage_point="UP-2", parent_key="outage:gw-1")
+        scene.record(unseen)
+        await scene.turn()
+        assert len(mails(scene)) == 1
+        later = scene.clock.now_ms() + 1
+        scene.record(replace(loss, parent_key="outage:gw-1", updated_at=later))
+        await scene.pass_time(10, step=10)
+        gone: dict[str, Any] = {"withdrawn_at": later + 1, "updated_at": later + 1, "withdrawn_why": "late readings"}
+        scene.record_all([replace(loss, **gone), replace(unseen, **gone)])
+        await scene.pass_time(10, step=10)
+        assert [subject.split()[1:3] for _, subject in mails(scene)] == [
+            ["finding", "opened"],
+            ["finding", "withdrawn"],
+        ]
 
     play(scene, work)
 
