@@ -47,13 +47,15 @@ class Kind:
     curve: str
     customer_class: str
     district: str
+    qmax_per_h: str = ""
+    """[unit/h] of its meters; "" for that of a household connection."""
 
 
 KINDS: Final = (
     Kind("G-HH", "gas", "fuxin-corrector", "household_gas", "residential", "D1"),
     Kind("G-HB", "gas", "fuxin-corrector", "household_gas_boiler", "residential_heating", "D1"),
-    Kind("G-RE", "gas", "fuxin-corrector", "restaurant_gas", "restaurant", "D2"),
-    Kind("G-FA", "gas", "fuxin-corrector", "factory_gas", "industrial", "D3"),
+    Kind("G-RE", "gas", "fuxin-corrector", "restaurant_gas", "restaurant", "D2", "25"),
+    Kind("G-FA", "gas", "fuxin-corrector", "factory_gas", "industrial", "D3", "400"),
     Kind("W-HH", "water", "usw-ultrasonic", "household_water", "residential", "D1"),
     Kind("E-HH", "electricity", "abb-b23", "household_electricity", "residential", "D2"),
 )
@@ -229,6 +231,7 @@ def _rows(house: House, meters: int, interval_s: int, kinds: Sequence[Kind]) -> 
             "address": str(unit + 1),
             "interval_s": str(interval_s),
             "serial": f"{2026_000_000 + number}",
+            "qmax_per_h": kind.qmax_per_h,
             "district": kind.district,
             "tz": "Asia/Shanghai",
         }
