@@ -155,6 +155,10 @@ class ApiSettings(SettingsModel):
         """True when what others send us travels encrypted, by us or by a proxy."""
         return self.front == "proxy" or (self.tls_cert is not None and self.tls_key is not None)
 
+    def read_rate_since(self, now_ms: int) -> int:
+        """Return when the period of the read rate that ends at `now_ms` began [ms UTC]."""
+        return now_ms - round(self.read_rate_window_s * 1000)
+
 
 def _is_address(host: str) -> bool:
     try:

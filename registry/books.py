@@ -27,6 +27,8 @@ from registry.roles import Actor, service
 Medium = Literal["gas", "water", "electricity", "heat"]
 CustomerClass = Literal["residential", "residential_heating", "restaurant", "commercial", "public", "industrial"]
 MeterState = Literal["registered", "installed", "in_service", "sealed", "removed", "unused"]
+NOT_READ: Final[tuple[MeterState, ...]] = ("removed", "unused", "registered")
+"""States of meters that no gateway is to read."""
 
 _MANY: Final = 30_000  # values named in one statement
 _BILLED: Final[dict[str, Quantity]] = {
@@ -412,7 +414,7 @@ def polled_meters(connection: Connection, gateway: str) -> tuple[list[dict[str, 
     meters = connection.execute(
         sa.select(meter.c.id, bus.c.name.label("bus"), meter.c.address, meter.c.profile, meter.c.interval_s)
         .join(bus, bus.c.id == meter.c.bus_id)
-        .where(meter.c.gateway_id == gateway, meter.c.state.not_in(("removed", "unused", "registered")))
+        .where(meter.c.gateway_id == gateway, meter.c.state.not_in(NOT_READ))
         .order_by(bus.c.name, meter.c.id)
     ).mappings()
     return [dict(row) for row in buses], [dict(row) for row in meters]

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from registry.books import NOT_READ
 from registry.ledger import get_state, set_state
 from registry.models import Bus, Gateway, Installation, Meter, UsagePoint
 
@@ -35,7 +36,7 @@ def clocks_of(
         sa.select(Meter.id, UsagePoint.tz)
         .outerjoin(Installation, sa.and_(Installation.meter_id == Meter.id, Installation.removed_at.is_(None)))
         .outerjoin(UsagePoint, UsagePoint.id == Installation.usage_point_id)
-        .where(Meter.gateway_id == gateway, Meter.state.not_in(("removed", "unused", "registered")))
+        .where(Meter.gateway_id == gateway, Meter.state.not_in(NOT_READ))
         .order_by(Meter.id)
     )
     if meters is None:

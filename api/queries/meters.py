@@ -14,6 +14,7 @@ from api.problems import not_found
 from api.queries import gateways as gateway_queries
 from api.queries import latest as latest_queries
 from api.queries import meter_search
+from api.queries.read_rate import is_silent
 from api.schemas import (
     BusOut,
     ClosingOut,
@@ -44,14 +45,20 @@ def conditions(
     district: str | None = None,
     gateway: str | None = None,
     state: str | None = None,
+    silent_since: int | None = None,
 ) -> list[sa.ColumnElement[bool]]:
-    """Return the limits of `areas` and the filters given, for a query over meters, installations and usage points."""
+    """Return the limits of `areas` and the filters given, for `list_meters`.
+
+    silent_since: [ms UTC] only meters that should be read and were not, or with no value of use, from then on.
+    """
     equal = ((_METER.c.medium, medium), (_PLACE.c.district, district), (_METER.c.gateway_id, gateway))
     where: list[sa.ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
     if areas is not None:
         where.append(in_areas(areas, _PLACE.c.district))
     if state is not None:
         where.append(_METER.c.state == state)
+    if silent_since is not None:
+        where.append(is_silent(silent_since))
     return where
 
 

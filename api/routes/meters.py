@@ -33,6 +33,9 @@ class MetersQuery(PageQuery):
     district: Word | None = None
     gateway: Word | None = None
     state: MeterState | None = None
+    silent: bool = Field(
+        False, description="True: only those that should be read and were not within the period of the read rate."
+    )
     search: Word | None = Field(None, description="Part of id, serial, usage point, address or account number.")
 
 
@@ -63,6 +66,7 @@ async def list_meters(
         district=query.district,
         gateway=query.gateway,
         state=query.state,
+        silent_since=house.settings.read_rate_since(house.clock.now_ms()) if query.silent else None,
     )
     page = await house.read(
         lambda c: meters.list_meters(c, limit=query.limit, cursor=query.cursor, where=where, search=query.search)

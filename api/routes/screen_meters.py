@@ -39,6 +39,7 @@ class MetersQuery(Strict):
     medium: Medium | Literal[""] = ""
     district: Word | Literal[""] = ""
     gateway: Word | Literal[""] = ""
+    silent: Literal["", "1"] = ""
     cursor: Cursor | None = None
 
 
@@ -51,7 +52,7 @@ class MeterQuery(Strict):
 class WhyQuery(Strict):
     """Which period; "" stands for the present month."""
 
-    period: Annotated[str, Field(pattern=r"^(\d{4}-(0[1-9]|1[0-2]))?$")] = ""
+    period: Annotated[str, Field(pattern=r"^(20\d\d-(0[1-9]|1[0-2]))?$")] = ""
 
 
 @router.get("/meters")
@@ -64,12 +65,14 @@ async def meters_page(here: InHere, query: Annotated[MetersQuery, Query()]) -> R
             medium=query.medium or None,
             district=query.district or None,
             gateway=query.gateway or None,
+            silent_since=here.house.settings.read_rate_since(here.now) if query.silent else None,
         )
         search = query.search or None
         return meters.list_meters(connection, limit=_ROWS, cursor=query.cursor, where=where, search=search)
 
     found, trouble = await attempt(here.house.read(look))
-    return await show(here, "meters.html", found=found, query=query, trouble=trouble)
+    window_h = f"{here.house.settings.read_rate_window_s / 3600:g}"
+    return await show(here, "meters.html", found=found, query=query, window_h=window_h, trouble=trouble)
 
 
 @router.get("/meters/{meter_id}")

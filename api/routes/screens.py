@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
@@ -14,8 +15,9 @@ from api.access.table import LOOK
 from api.house import House, InHouse
 from api.parameters import Nothing
 from api.problems import not_found
-from api.queries.board import Board, board, meter_counts, percent
+from api.queries.board import Board, board, meter_counts
 from api.queries.hourly_flow import FlowNow, flow_now
+from api.queries.read_rate import is_below, percent
 from api.queries.readiness import readiness
 from api.replies import see_other
 from api.schemas import Readiness
@@ -54,7 +56,7 @@ async def overview_page(
         rate=found[1] if found else None,
         flow=found[2] if found else None,
         read_rate=percent(found[0].read, found[0].due) if found else "",
-        below=bool(found and found[0].due and found[0].read * 100 < found[0].due * house.settings.read_rate_target),
+        is_below=partial(is_below, target=house.settings.read_rate_target),
         target=f"{house.settings.read_rate_target:g}",
         window_h=f"{house.settings.read_rate_window_s / 3600:g}",
         percent=percent,
@@ -65,7 +67,7 @@ async def overview_page(
 
 async def _board(house: House, caller: Actor) -> tuple[Board, AlarmRate, FlowNow]:
     limits, now, areas = house.settings, house.clock.now_ms(), caller.areas
-    since = now - round(limits.read_rate_window_s * 1000)
+    since = limits.read_rate_since(now)
     counts = await house.shared.get(
         ("read", areas),
         lambda: house.read(lambda c: meter_counts(c, areas=areas, since=since)),

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from anomaly.stored import city_zone
 from api.queries.consumption import HOUR_S, limits_of_meter
-from api.queries.overview import NOT_READ
+from api.queries.read_rate import is_due
 from api.screens.frame import Times
 from metering.clock import Clock
 from metering.errors import MetergateError
@@ -134,8 +134,7 @@ def _due_meters(connection: Connection) -> Iterator[Due]:
         )
         .outerjoin(Installation, sa.and_(Installation.meter_id == meter.c.id, Installation.removed_at.is_(None)))
         .outerjoin(UsagePoint, UsagePoint.id == Installation.usage_point_id)
-        .where(meter.c.gateway_id.is_not(None), meter.c.state.not_in(NOT_READ))
-        .where(sa.or_(meter.c.interval_s <= HOUR_S, meter.c.interval_s.is_(None)))
+        .where(is_due(), sa.or_(meter.c.interval_s <= HOUR_S, meter.c.interval_s.is_(None)))
     )  # fmt: skip
     for row in connection.execute(statement).mappings():
         key = (row["district"], row["medium"], row["quantity"])

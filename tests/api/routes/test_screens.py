@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import html
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from metering.errors import StoreError
 from metering.store import ReadingStore
 from registry import ledger
 from registry.books import import_meters
-from registry.models import UsagePoint
+from registry.models import Meter, UsagePoint
 from registry.roles import Role
 from tests.api.routes.test_pages import Tags, named_files
 from tests.api.world import HOUR, METERS, T0, World, client, make_key, make_user, make_world
@@ -97,6 +99,40 @@ def test_search_finds_a_part_of_an_address_and_wildcards_are_letters(world: Worl
     assert "G-0001" in text(world, "/meters?search=1+Hill")
     assert "No meter fits." in text(world, "/meters?search=%25%25")
     assert "G-0001" in text(world, "/meters?search=SN100%25")
+
+
+def test_what_has_stopped_reporting_is_one_click_from_the_overview(world: World) -> None:
+    page = world.get("/", headers=ENGLISH).text
+    assert 'href="/meters?silent=1"' in page
+    assert 'href="/meters?silent=1&amp;district=north"' in page
+    said = text(world, "/meters?silent=1")
+    assert "E-0001" in said
+    assert "W-0001" in said
+    assert "G-0001" not in said
+    assert "W-0001" not in text(world, "/meters?silent=1&district=north")
+
+
+def test_a_district_below_the_target_calls_as_the_whole_city_does(world: World) -> None:
+    page = world.get("/", headers=ENGLISH).text
+    tiles = page[page.index('<ul class="tiles">') :].split("<li ")[1:]
+    south = next(tile for tile in tiles if ">south<" in tile)
+    assert "Urgent and high" in south
+    assert 'class="tile attention"' in south.split(">")[0]
+
+
+def test_the_next_page_of_meters_keeps_every_filter(world: World) -> None:
+    with world.database.begin() as connection:
+        meter = connection.execute(sa.select(Meter.__table__).where(Meter.id == "W-0001")).mappings().one()
+        known = {name: value for name, value in meter.items() if name != "search"}  # the database makes that one
+        many = [{**known, "id": f"W-1{n:03d}", "serial": f"SN-1{n}", "address": str(1000 + n)} for n in range(150)]
+        connection.execute(sa.insert(Meter), many)
+    page = world.get("/meters?gateway=gw-1&silent=1&medium=water", headers=ENGLISH).text
+    following = re.search(r'rel="next" href="([^"]*)"', page)
+    assert following
+    last = world.get(html.unescape(following[1]), headers=ENGLISH).text
+    assert "W-1149" in last
+    assert 'name="gateway" maxlength="64" value="gw-1"' in last
+    assert 'name="silent" value="1" checked' in last
 
 
 def test_whatever_stands_in_names_is_text_and_never_markup(world: World) -> None:
