@@ -164,6 +164,11 @@ def save_progress(
             raise PartTakenError("another anomaly service took over parts of the city that were ours")
 
 
+def holders(connection: Connection) -> frozenset[str]:
+    """Return the services that held a part last: where one of them is gone, nobody judges that part."""
+    return frozenset(connection.execute(sa.select(_PART.c.holder).distinct()).scalars())
+
+
 def release(connection: Connection, holder: str, tokens: Mapping[int, int]) -> None:
     """Give parts back, so that the next one need not wait for the end of the lease."""
     for part, token in sorted(tokens.items()):

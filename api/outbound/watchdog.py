@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from api.outbound.events import Event
 from api.queries.readiness import ANOMALY_PREFIX, READY_PREFIX, Report, reports
+from registry import watch
 from registry.ledger import get_state, set_state
 
 KEY: Final = "outbound.silent"
@@ -23,7 +24,7 @@ _FORGOTTEN_S: Final = 3600
 
 def look(connection: Connection, *, now_ms: int, stale_s: float) -> tuple[list[Event], list[str]]:
     """Return what changed since the last look, and the services that are silent now, in the caller's transaction."""
-    silent = _silent(connection, now_ms, stale_s)
+    silent, ages = _silent(connection, now_ms, stale_s)
     before = dict(pair.rsplit("=", 1) for pair in (get_state(connection, KEY) or "").split() if "=" in pair)
     events = [
         _event("house.silent", name, now_ms - age_s * 1000, now_ms, f"{name} has not reported for {age_s} s")
@@ -31,7 +32,7 @@ def look(connection: Connection, *, now_ms: int, stale_s: float) -> tuple[list[E
         if name not in before
     ]
     events += [
-        _event("house.returned", name, int(since), now_ms, f"{name} reports again")
+        _event("house.returned", name, int(since), now_ms, _why_returned(name, ages.get(name), stale_s))
         for name, since in before.items()
         if name not in silent
     ]
@@ -41,16 +42,28 @@ def look(connection: Connection, *, now_ms: int, stale_s: float) -> tuple[list[E
     return events, sorted(silent)
 
 
-def _silent(connection: Connection, now_ms: int, stale_s: float) -> dict[str, int]:
-    """Return service -> age of its last report [s]. One retired long ago is no fault while others work."""
+def _why_returned(name: str, age_s: int | None, stale_s: float) -> str:
+    if age_s is not None and age_s <= stale_s:
+        return f"{name} reports again"
+    return f"{name} is silent still; others do its work, so it is taken as retired"
+
+
+def _silent(connection: Connection, now_ms: int, stale_s: float) -> tuple[dict[str, int], dict[str, int]]:
+    """Return service -> age of its last report [s], of the silent ones and of all.
+
+    One retired long ago is no fault while others work; an anomaly service whose parts nobody took over is.
+    """
     found: dict[str, int] = {}
-    for prefix in (READY_PREFIX, ANOMALY_PREFIX):
+    ages: dict[str, int] = {}
+    for prefix, missed in ((READY_PREFIX, frozenset[str]()), (ANOMALY_PREFIX, watch.holders(connection))):
         said: list[Report] = reports(connection, now_ms, prefix)
         fresh = any(report.age_s <= stale_s for report in said)
         for report in said:
-            if report.age_s > stale_s and (not fresh or report.age_s < _FORGOTTEN_S):
-                found["".join(report.instance.split())] = report.age_s
-    return found
+            name = "".join(report.instance.split())
+            ages[name] = report.age_s
+            if report.age_s > stale_s and (not fresh or report.age_s < _FORGOTTEN_S or report.instance in missed):
+                found[name] = report.age_s
+    return found, ages
 
 
 def _event(kind: str, name: str, since_ms: int, now_ms: int, reason: str) -> Event:

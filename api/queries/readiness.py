@@ -16,6 +16,7 @@ from api.queries.gateways import list_gateways
 from api.schemas import Check, Readiness
 from metering.errors import RegistryError, StoreError
 from metering.store import ReadingStore
+from registry import watch
 from registry.database import Database
 from registry.models import State
 
@@ -126,10 +127,11 @@ def _anomaly(connection: Connection, now_ms: int, stale_s: float) -> list[Check]
     """Every anomaly service reports itself; where none ever ran, nobody misses one."""
     said = reports(connection, now_ms, ANOMALY_PREFIX)
     fresh = [report for report in said if report.age_s <= stale_s]
+    holders = watch.holders(connection)  # one whose parts nobody took over is missed for ever
     faults = [
         f"{report.instance} has not reported for {report.age_s} s"
         for report in said
-        if report.age_s > stale_s and (report.age_s < _FORGOTTEN_S or not fresh)
+        if report.age_s > stale_s and (report.age_s < _FORGOTTEN_S or not fresh or report.instance in holders)
     ]
     faults += [f"{report.instance}: {reason}" for report in fresh for reason in report.problems.values() if reason]
     return [_check("anomaly", faults)] if said else []

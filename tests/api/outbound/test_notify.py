@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from registry import ledger, maintenance, maintenance_book
+from registry import ledger, maintenance, maintenance_book, watch
 from registry.alarm_states import AlarmEvent
 from registry.database import Database
 from registry.findings_actions import act
@@ -242,6 +242,37 @@ def test_a_service_that_falls_silent_is_told_and_so_is_its_return(database: Data
         report()
         await scene.pass_time(600, step=300)
         assert len([m for m in mails(scene) if m[0] == "duty@example.org"]) == 3
+
+    play(scene, work)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_dead_anomaly_service_is_missed_until_somebody_judges_its_parts(database: Database, taken: bool) -> None:
+    scene = Scene(database)
+    scene.rule((0, ["mail:duty@example.org"]))
+
+    def report(name: str) -> None:
+        with database.begin() as c:
+            ledger.set_state(c, f"ready_anomaly.{name}", f'{{"at": {scene.clock.now_ms()}, "problems": {{}}}}')
+
+    def claim(name: str, part: int) -> None:
+        with database.begin() as c:
+            watch.claim(c, name, [part], now=scene.clock.now_ms(), lease_ms=30_000)
+
+    async def work() -> None:
+        claim("anomaly-1", 0)
+        claim("anomaly-2", 1)
+        report("anomaly-2")
+        for minute in range(65):
+            report("anomaly-1")
+            if taken and minute == 30:
+                claim("anomaly-1", 1)
+            await scene.pass_time(60, step=60)
+        told = [text for text in texts(scene) if "anomaly-2" in text]
+        assert not any("reports again" in text for text in told)
+        assert len(told) == 1 + taken
+        assert any("taken as retired" in text for text in told) == taken
+        assert scene.sender._silent == ([] if taken else ["anomaly-2"])
 
     play(scene, work)
 

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.queries.readiness import READY_PREFIX
 from ingest.service import READY_KEY
-from registry import ledger
+from registry import ledger, watch
 from tests.api.world import T0, World, make_world, say_ready
 
 NOW = T0 + 24 * 3_600_000
@@ -88,6 +88,17 @@ def test_a_worker_retired_long_ago_is_forgotten_and_one_that_just_died_is_not(wo
     with world.database.begin() as connection:
         say_ready(connection, NOW - 60_000, "ingest-2")
     assert checks(world)["ingest"] == ("failed", "ingest-2 has not reported for 60 s")
+
+
+def test_an_anomaly_service_whose_parts_nobody_judges_is_not_forgotten(world: World) -> None:
+    with world.database.begin() as connection:
+        for name, age in (("anomaly-1", 0), ("anomaly-2", 7_200_000)):
+            ledger.set_state(connection, f"ready_anomaly.{name}", f'{{"at": {NOW - age}, "problems": {{}}}}')
+        watch.claim(connection, "anomaly-2", [1], now=NOW - 7_200_000, lease_ms=30_000)
+    assert checks(world)["anomaly"] == ("failed", "anomaly-2 has not reported for 7200 s")
+    with world.database.begin() as connection:
+        watch.claim(connection, "anomaly-1", [1], now=NOW, lease_ms=30_000)
+    assert checks(world)["anomaly"] == ("ok", "")
 
 
 def test_a_report_that_cannot_be_read_is_a_failure_and_not_a_crash(world: World) -> None:
