@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -13,16 +14,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
+
+_PORTS: Final = range(22_000, 32_000)
+"""Above those of `metergate.house`, below those that the system hands out by itself (from 32,768 on)."""
+_claims: list[int] = []  # descriptors, open until the process ends
+_chance = random.Random()  # any seed: two processes that begin at the same port only meet more often
 
 
 def free_port() -> int:
-    """Return a TCP port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of loopback that is free and stays so until who asked takes it, however late.
+
+    It is claimed while this process lives, by a name of which there is one on the machine: no other process of the
+    tests, nor of a second run beside them, is given the same port.
+    """
+    while True:
+        port = _chance.choice(_PORTS)
+        with socket.socket() as probe, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as claim:
+            try:
+                claim.bind(f"\0metergate-test-port-{port}")
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            _claims.append(claim.detach())
+            return port
 
 
-def wait_for_port(port: int, deadline_s: float = 20.0) -> None:
+def wait_for_port(port: int, deadline_s: float = 90.0) -> None:
     """Return when something listens on loopback. Raises: TimeoutError."""
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:

@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from registry.database import Database
 from tests.databases import PostgresProcess, postgres
+
+# the same seed and the same result, whatever else the machine does and whatever an earlier run left in the folder
+settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 _numbers = count(1)
 

@@ -23,7 +23,7 @@ from tests.brokers import BrokerProcess, mosquitto
 from tests.registries import empty_registry
 
 CLOCK = SystemClock()
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 
 
 def metergate(*words: str | Path) -> str:

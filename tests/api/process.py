@@ -64,7 +64,7 @@ class Served:
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, bytes, bytes]:
         """Signal it and wait; return (exit code, stdout, stderr)."""
         self.process.send_signal(number)
-        out, error = self.process.communicate(timeout=30)
+        out, error = self.process.communicate(timeout=60)
         return self.process.returncode, out, error
 
 
@@ -83,7 +83,7 @@ def status_of(answer: bytes) -> int:
     return int(parts[1]) if len(parts) == 3 else 0
 
 
-def until(holds: Callable[[], bool], deadline_s: float = 30.0) -> bool:
+def until(holds: Callable[[], bool], deadline_s: float = 90.0) -> bool:
     """Poll; return whether it came true in time."""
     end = time.monotonic() + deadline_s
     while not holds():

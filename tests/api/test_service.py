@@ -100,7 +100,7 @@ def test_a_signal_ends_it_cleanly_and_soon_although_callers_hang_on(tmp_path: Pa
                 read_all(half)
         assert (code, out) == (0, b"")
         assert error == b""
-        assert took < 5.0  # 0.8 s when nothing else runs; this machine may be busy
+        assert took < 20.0  # 0.8 s when nothing else runs; this machine may be busy
 
 
 def test_it_prints_nothing_on_stdout_whatever_is_asked(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_it_ends_with_the_house_that_runs_it(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=found[0], headers={"authorization": f"Bearer {key}"}) as caller:
             assert (await caller.get("/api/v1/latest")).status_code == 200
         stop.set()
-        await asyncio.wait_for(serving, 10)
+        await asyncio.wait_for(serving, 60)
         async with httpx.AsyncClient(base_url=found[0]) as caller:
             with pytest.raises(httpx.ConnectError):
                 await caller.get("/livez")

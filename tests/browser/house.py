@@ -74,7 +74,7 @@ class Browser:
 
         self.until(clicked)
 
-    def until(self, look: Callable[[], T], deadline_s: float = 20.0) -> T:
+    def until(self, look: Callable[[], T], deadline_s: float = 60.0) -> T:
         """Poll until `look` returns something true."""
         end = time.monotonic() + deadline_s
         while True:

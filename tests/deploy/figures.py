@@ -93,12 +93,17 @@ async def _live(folder: Path, broker: BrokerProcess) -> None:
         ),
     ]
     await _until(lambda: session.connected)
-    await _send_everything(session, folder)
     wanted = {"metergate_ingest_" + name for name in ("readings_total", "quarantined_total", "security_total")}
     wanted |= {"metergate_ingest_retries_total", "metergate_ingest_acknowledgements_total"}
     wanted |= {"metergate_anomaly_last_evaluation_timestamp_seconds"}
-    await _until(lambda: wanted <= set(_ask(database, sa.select(Counter.name))))
-    await _until(lambda: "gw-1" in _ask(database, sa.select(GatewayStatus.gateway)))
+    await _send_everything(
+        session,
+        folder,
+        lambda: (
+            wanted <= set(_ask(database, sa.select(Counter.name)))
+            and "gw-1" in _ask(database, sa.select(GatewayStatus.gateway))
+        ),
+    )
     stop.set()
     await asyncio.gather(*tasks[1:])
     tasks[0].cancel()
@@ -107,7 +112,8 @@ async def _live(folder: Path, broker: BrokerProcess) -> None:
     database.close()
 
 
-async def _send_everything(session: MqttSession, folder: Path) -> None:
+async def _send_everything(session: MqttSession, folder: Path, reported: Callable[[], bool]) -> None:
+    """Until it is reported: ingest may not have subscribed yet; repeats are harmless."""
     rows = [Reading("M1", CLOCK.now_ms(), {"volume": 5}), Reading("M2", 1000, {"volume": 5})]  # the second is of 1970
     health = encode(await _gateway_health(folder))
 
@@ -118,7 +124,9 @@ async def _send_everything(session: MqttSession, folder: Path) -> None:
         await session.publish(topic("gw-1", "up"), b"{{{{")
         await session.publish(topic("gw-1", "health"), health, qos=0)
 
-    for _ in range(3):  # ingest may not have subscribed yet; repeats are harmless
+    end = CLOCK.monotonic() + DEADLINE_S
+    while not reported():
+        assert CLOCK.monotonic() < end, "it never happened"
         await tell()
         await CLOCK.sleep(0.5)
 

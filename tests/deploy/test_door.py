@@ -42,7 +42,7 @@ def door(folder: Path) -> Iterator[tuple[int, int]]:
         yield port, behind
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
         with (folder / "api.log").open("wb") as log:
             process = subprocess.Popen([program("metergate"), "api"], cwd=folder, env=env, stdout=log, stderr=log)
         try:
-            wait_for_port(behind, 60)
+            wait_for_port(behind)
             yield Behind(port, real_key(Database(env["METERGATE__REGISTRY__URL"])))
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def ask(port: int, path: str, **headers: str) -> tuple[int, bytes]:

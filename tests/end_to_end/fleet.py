@@ -40,6 +40,16 @@ async def until(condition: Callable[[], object], what: str, deadline_s: float = 
         await asyncio.sleep(0.05)
 
 
+async def at_rest(count: Callable[[], int]) -> int:
+    """Let arrive what is on its way; return the count that stayed the same for a second. Raises: AssertionError."""
+    end, last = time.monotonic() + 90.0, -1
+    while (now := count()) != last:
+        assert time.monotonic() < end, f"it does not come to rest: {last}, {now}"
+        last = now
+        await asyncio.sleep(1.0)
+    return last
+
+
 def enrol(database: Database, gateways: int, meters: int) -> list[str]:
     """Enter gw-0 … with meters `gw-0.M0` … into the registry; return the gateways."""
     names = [f"gw-{number}" for number in range(gateways)]

@@ -20,12 +20,12 @@ METERS = ("G-SB-0001", "W-SB-0002", "E-SB-0003")
 def _ask(place: Town, method: str, path: str, **more: Any) -> Any:
     known = {"authorization": f"Bearer {place.house.key}"}
     address = f"http://127.0.0.1:{place.house.api_port}{path}"
-    return httpx.request(method, address, timeout=20, headers=known, **more).json()
+    return httpx.request(method, address, timeout=60, headers=known, **more).json()
 
 
 def _metergate(place: Town, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "metergate", *words, "--config", str(place.house.settings)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_commands_and_plans_go_from_the_office_to_the_meters_and_back(tmp_path: Path) -> None:

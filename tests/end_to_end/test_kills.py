@@ -125,7 +125,7 @@ def prove(folder: Path, broker: str, count: int) -> None:
         assert in_write * 3 >= count  # of those at random; the aimed ones are at a commit by themselves
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("broker", ["mosquitto", "embedded"])
 def test_ten_kills_lose_nothing(tmp_path: Path, broker: str) -> None:
     prove(tmp_path / "town", broker, 10)

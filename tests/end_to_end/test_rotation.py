@@ -61,7 +61,7 @@ class Keys:
         return (self.folder / "guarded" / "broker.log").read_text("utf-8", "replace")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_passwords_are_replaced_under_load_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,14 +26,14 @@ AT_REST = (Kind("W-RE", "water", "usw-ultrasonic", "rest", "residential", "D1"),
 
 def get(place: Town, path: str) -> Any:
     known = {"authorization": f"Bearer {place.house.key}"}
-    answer = httpx.get(f"http://127.0.0.1:{place.house.api_port}{path}", timeout=10, headers=known)
+    answer = httpx.get(f"http://127.0.0.1:{place.house.api_port}{path}", timeout=60, headers=known)
     assert answer.headers["content-type"].startswith(("application/json", "application/problem+json"))
     return answer.json()
 
 
 def start_api(place: Town) -> None:
     place.start("api")
-    wait_for_port(place.house.api_port, 60)
+    wait_for_port(place.house.api_port)
 
 
 def test_mbpoll_reads_what_the_api_shows(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_mbpoll_reads_what_the_api_shows(tmp_path: Path) -> None:
             "-t",
             "4:hex",
         ]
-        said = subprocess.run([*command, "-1", "127.0.0.1"], capture_output=True, text=True, timeout=20, check=True)
+        said = subprocess.run([*command, "-1", "127.0.0.1"], capture_output=True, text=True, timeout=60, check=True)
         words = re.findall(r"\[\d+\]:\s+0x([0-9A-F]{4})", said.stdout)
         millilitres = int("".join(words), 16)
         shown = get(place, path)
@@ -83,7 +83,7 @@ def test_the_api_accounts_for_every_row_of_a_gateway(tmp_path: Path) -> None:
         place.start("broker", "meters", "ingest", "gateway")
         start_api(place)
         until(lambda: place.stored() >= 50, lambda: f"readings flow\n{place.words()}")
-        until(lambda: get(place, "/readyz")["status"] == "ok", lambda: str(get(place, "/readyz")), 20)
+        until(lambda: get(place, "/readyz")["status"] == "ok", lambda: str(get(place, "/readyz")))
         ledger = get(place, "/api/v1/gateways/gw-demo")
         text = json.dumps(ledger)
         for word in ("produced", "stored", "missing", "quarantined"):
@@ -91,10 +91,10 @@ def test_the_api_accounts_for_every_row_of_a_gateway(tmp_path: Path) -> None:
         counted = re.compile(r"^metergate_ingest_readings_total\{.*result=\"stored\".*\} [1-9]", re.MULTILINE)
 
         def metrics() -> str:
-            return httpx.get(f"http://127.0.0.1:{place.house.api_port}/metrics", timeout=10).text
+            return httpx.get(f"http://127.0.0.1:{place.house.api_port}/metrics", timeout=60).text
 
         # ingest reports its figures at intervals, hence a little later than the ledger
-        until(lambda: counted.search(metrics()) is not None, metrics, 30)
+        until(lambda: counted.search(metrics()) is not None, metrics)
 
 
 def test_a_full_disk_under_the_outbox_is_told_and_survived(tmp_path: Path) -> None:
@@ -107,13 +107,13 @@ def test_a_full_disk_under_the_outbox_is_told_and_survived(tmp_path: Path) -> No
         size = place.house.outbox.stat().st_size
         # from now on no file of the gateway may grow: what a full disk or a quota does
         resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE, (max(4096, size // 2), resource.RLIM_INFINITY))
-        until(lambda: place.health().get("outbox") == "full", lambda: f"the gateway says so; {place.health()}", 30)
-        until(lambda: "outbox" in json.dumps(get(place, "/readyz")), lambda: str(get(place, "/readyz")), 20)
+        until(lambda: place.health().get("outbox") == "full", lambda: f"the gateway says so; {place.health()}")
+        until(lambda: "outbox" in json.dumps(get(place, "/readyz")), lambda: str(get(place, "/readyz")))
         before = place.health()["counters"]["polls"]
-        until(lambda: place.health()["counters"]["polls"] > before, "meters are still read", 20)
+        until(lambda: place.health()["counters"]["polls"] > before, "meters are still read")
         assert gateway.poll() is None, "the gateway stays up"
         resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        until(lambda: place.health()["outbox"] == "ok", lambda: f"it catches up; {place.health()}", 30)
+        until(lambda: place.health()["outbox"] == "ok", lambda: f"it catches up; {place.health()}")
         place.drain()
         assert place.verdict().clean, place.verdict()
 
@@ -140,21 +140,21 @@ def test_a_damaged_outbox_is_moved_aside_and_its_rows_are_saved(tmp_path: Path, 
         assert place.events("outbox_damaged"), "an event says so"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_demo_ends_cleanly_on_ctrl_c_and_a_second_one_runs_beside_it(tmp_path: Path) -> None:
     logs = [tmp_path / "one.log", tmp_path / "two.log"]
     demos = [_demo(tmp_path / "demo", log) for log in logs]
     try:
         for demo, log in zip(demos, logs, strict=True):
-            until(partial(_says, log, "Ctrl-C ends it"), log.read_text, 150)
+            until(partial(_says, log, "Ctrl-C ends it"), log.read_text, 300)
             assert demo.poll() is None
         addresses = {found[0] for log in logs if (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()))}
         assert len(addresses) == 2
         for demo in demos:
             begun = time.monotonic()
             demo.send_signal(signal.SIGINT)
-            assert demo.wait(20) == 0
-            assert time.monotonic() - begun < 10.0  # 3 s are promised; with two houses on two cores it takes longer
+            assert demo.wait(60) == 0
+            assert time.monotonic() - begun < 30.0  # 3 s are promised; with two houses on two cores it takes longer
     finally:
         for demo in demos:
             demo.kill()

@@ -42,7 +42,7 @@ _WRITING = {"x86_64": {"18", "74", "75", "296"}, "aarch64": {"68", "82", "83", "
 """System calls pwrite64, fsync, fdatasync, pwritev by machine."""
 
 
-def until(condition: Callable[[], bool], what: str | Callable[[], str], deadline_s: float = 60.0) -> None:
+def until(condition: Callable[[], bool], what: str | Callable[[], str], deadline_s: float = 120.0) -> None:
     """Wait for a condition. Raises: AssertionError that says what did not happen."""
     end = time.monotonic() + deadline_s
     while not condition():
@@ -141,7 +141,7 @@ class Town:
         """Return the readings in the outbox file; only meaningful while the gateway is dead."""
         return read_outbox(self.house.outbox)
 
-    def drain(self, deadline_s: float = 90.0) -> None:
+    def drain(self, deadline_s: float = 120.0) -> None:
         """Silence the meters and wait until everything that they said has left the outbox.
 
         The gateway goes on reporting failed reads, so one moment at which nothing waits must do: all that was said

@@ -88,7 +88,7 @@ class Office:
         return {e.meter: e for e in self.events("command_result") if e.meter and nonce_of(e.text)[0] == nonce}
 
 
-async def until(condition: Callable[[], object], deadline_s: float = 40.0, what: str = "it") -> None:
+async def until(condition: Callable[[], object], deadline_s: float = 90.0, what: str = "it") -> None:
     """Wait for a condition. Raises: AssertionError."""
     end = time.monotonic() + deadline_s
     while not condition():

@@ -68,7 +68,7 @@ def _meters(rows: list[Row]) -> set[str]:
     return {row.meter for row in rows if isinstance(row, Reading)}
 
 
-async def _until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
+async def _until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, "did not happen in time"

@@ -22,7 +22,7 @@ METERS: list[dict[str, Any]] = [
 
 def _bus(farm: Any, name: str) -> dict[str, Any]:
     host, _, port = farm.path(name).rpartition(":")
-    return {"name": name, "kind": "serial-tcp", "host": host, "port": int(port), "baud": 115_200, "timeout_s": 0.5}
+    return {"name": name, "kind": "serial-tcp", "host": host, "port": int(port), "baud": 115_200, "timeout_s": 5.0}
 
 
 def test_plans_that_change_under_load_lose_nothing(tmp_path: Path) -> None:

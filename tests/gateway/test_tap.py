@@ -36,7 +36,7 @@ METERS: list[dict[str, Any]] = [
 
 def _poller(farm: BusFarm, *, interval_s: float = 0.1) -> Poller:
     host, _, port = farm.path("b").rpartition(":")
-    bus = {"name": "b", "kind": "serial-tcp", "host": host, "port": int(port), "timeout_s": 0.5, "baud": 57_600}
+    bus = {"name": "b", "kind": "serial-tcp", "host": host, "port": int(port), "timeout_s": 5.0, "baud": 57_600}
     plan = plan_of(bus, meters=[{**each, "bus": "b", "interval_s": interval_s} for each in METERS])
     return Poller(
         plan, clock=SystemClock(), rng=random.Random(1), backoff=Backoff(), put=lambda row: True, pressure=lambda: 0.0
@@ -88,7 +88,7 @@ def test_both_ways_with_both_times_and_the_meter_that_is_asked(tmp_path: Path) -
     asyncio.run(scenario())
     found = _read(tmp_path)
     assert found.faults == []
-    assert [(bus.name, bus.kind, bus.timeout_s) for bus in found.header.buses] == [("b", "serial-tcp", 0.5)]
+    assert [(bus.name, bus.kind, bus.timeout_s) for bus in found.header.buses] == [("b", "serial-tcp", 5.0)]
     assert found.header.gateway == "gw-t"
     frames = found.frames
     assert {(f.dir, f.meter) for f in frames} == {(d, m) for d in ("tx", "rx") for m in ("W-1", "E-1")}
@@ -99,7 +99,7 @@ def test_both_ways_with_both_times_and_the_meter_that_is_asked(tmp_path: Path) -
     assert frames[asked + 1].data.count(b"\x68") >= 1
     assert all(later.t >= sooner.t for sooner, later in pairwise(frames))
     offset = found.header.at - found.header.t * 1000
-    assert all(abs(f.at - f.t * 1000 - offset) < 50 for f in frames)
+    assert all(abs(f.at - f.t * 1000 - offset) < 1000 for f in frames)  # two clocks, read one after the other
     assert found.notes[-1].note == "ended"
 
 

@@ -24,7 +24,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for(condition: object, deadline_s: float = 20.0) -> None:
+def wait_for(condition: object, deadline_s: float = 60.0) -> None:
     end = time.monotonic() + deadline_s
     while not condition():  # type: ignore[operator]  # a callable
         assert time.monotonic() < end
@@ -37,7 +37,7 @@ def test_a_service_that_dies_is_started_again(tmp_path: Path) -> None:
         await supervisor.start()
         first = supervisor._children["sleeper"].pid
         os.kill(first, signal.SIGKILL)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while supervisor.restarts.get("sleeper") != 1:
                 await asyncio.sleep(0.02)
         assert supervisor.running("sleeper")
@@ -54,12 +54,12 @@ def test_a_service_that_ignores_sigterm_is_killed_at_the_deadline(tmp_path: Path
         stubborn = Service("stubborn", "tests.metergate.sleeper", ("note", "stubborn"))
         supervisor = Supervisor([stubborn], tmp_path, SystemClock())
         await supervisor.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "ready" not in supervisor.last_words("stubborn"):
                 await asyncio.sleep(0.02)
         begun = time.monotonic()
         await supervisor.stop(deadline_s=0.3)
-        assert 0.25 < time.monotonic() - begun < 10
+        assert 0.25 < time.monotonic() - begun < 60  # it sleeps for five minutes
 
     asyncio.run(scenario())
 

@@ -46,13 +46,13 @@ async def up(*sessions: MqttSession) -> Any:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
     async with asyncio.timeout(deadline_s):
         while not condition():
             await asyncio.sleep(0.01)
 
 
-async def collect(receiver: MqttSession, count: int, deadline_s: float = 20.0) -> list[Delivery]:
+async def collect(receiver: MqttSession, count: int, deadline_s: float = 60.0) -> list[Delivery]:
     found: list[Delivery] = []
     async with asyncio.timeout(deadline_s):
         while len(found) < count:
@@ -296,7 +296,7 @@ def test_a_reset_behind_unread_messages_is_noticed_at_once() -> None:
             listener = session(dying.getsockname()[1], "in")
             task = asyncio.create_task(listener.run())
             await broker
-            await until(lambda: "link to the broker lost" in listener.last_problem, deadline_s=5)
+            await until(lambda: "link to the broker lost" in listener.last_problem, deadline_s=15)  # keep-alive: 20 s
             assert len(await listener.receive(100)) == 5
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -124,7 +124,7 @@ async def linked(plan: Plan, name: str) -> AsyncIterator[SerialBus]:
         link.close()
 
 
-async def until(condition: Any, *, most_s: float = 20.0) -> None:
+async def until(condition: Any, *, most_s: float = 60.0) -> None:
     """Wait for a condition on the real clock; generous, for loaded machines."""
     clock = SystemClock()
     end = clock.monotonic() + most_s

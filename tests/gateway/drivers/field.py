@@ -116,7 +116,7 @@ async def running(work: object) -> AsyncIterator[None]:
             await task
 
 
-async def until(condition: Callable[[], bool], what: str, deadline_s: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], what: str, deadline_s: float = 90.0) -> None:
     """Wait for a condition. Raises: AssertionError that says what did not happen."""
     end = CLOCK.monotonic() + deadline_s
     while not condition():

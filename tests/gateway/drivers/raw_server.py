@@ -58,7 +58,7 @@ async def raw_server(answer: Answer, port: int = 0) -> AsyncIterator[RawServer]:
         await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], bool], deadline_s: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
     """Wait for a condition in real time. Raises: AssertionError."""
     end = time.monotonic() + deadline_s
     while not condition():

@@ -159,7 +159,7 @@ def test_a_broker_without_anybody_home_is_said_as_an_event(tmp_path: Path) -> No
         async with running(driver.run()):
             for _ in range(200):
                 await clock.advance(0.5)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.05)  # real: ten seconds of the clock are enough for a thread to be refused
                 if kept.rows:
                     break
         (event,) = kept.events("read_failed", "connect")
