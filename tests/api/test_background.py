@@ -18,7 +18,7 @@ from registry.settings import AuditSettings
 from tests.api.world import HOUR, T0, World
 
 
-async def _until(holds: Callable[[], bool], turns: int = 500) -> None:
+async def _until(holds: Callable[[], bool], turns: int = 3000) -> None:
     for _ in range(turns):
         if holds():
             return
@@ -64,7 +64,7 @@ def test_a_registry_and_a_disk_that_are_away_end_nothing(world: World, tmp_path:
                 await asyncio.sleep(0.05)
                 await clock.advance(SWEEP_S + 1)
             anchors.parent.unlink()
-            for _ in range(200):
+            for _ in range(2000):
                 await clock.advance(SWEEP_S + 1)
                 await asyncio.sleep(0.02)
                 if anchors.exists():

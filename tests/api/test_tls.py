@@ -39,7 +39,7 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory, ca: Path) -> Iterator[Served]:
     files = {"tls_cert": str(ca / "api.pem"), "tls_key": str(ca / "api.key")}
-    with served(tmp_path_factory.mktemp("api"), header_timeout_s=2.0, **files) as found:
+    with served(tmp_path_factory.mktemp("api"), header_timeout_s=5.0, **files) as found:
         yield found
 
 
@@ -102,7 +102,7 @@ def test_limits_hold_inside_tls_too(api: Served, ca: Path) -> None:
 def serial(port: int, ca: Path) -> int:
     context = client(ca)
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as caller,
     ):
         raw = caller.getpeercert(binary_form=True)

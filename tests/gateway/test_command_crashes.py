@@ -25,7 +25,8 @@ def _files(folder: Path, port: int, place: str, public: Path) -> list[str]:
     host, _, tcp = place.rpartition(":")
     (folder / "plan.toml").write_text(
         f'gateway = "{GATEWAY}"\n[[bus]]\nname = "b"\nkind = "serial-tcp"\nhost = "{host}"\nport = {tcp}\n'
-        f'timeout_s = 1.0\n[[meter]]\nmeter = "W-1"\nbus = "b"\nprofile = "water-cjt188"\ninterval_s = 0.5\n'
+        f"timeout_s = 5.0\nidle_gap_s = 1.0\n"  # a busy machine pauses in mid-answer
+        f'[[meter]]\nmeter = "W-1"\nbus = "b"\nprofile = "water-cjt188"\ninterval_s = 0.5\n'
         'address = "00000805000001"\n'
     )
     (folder / "settings.toml").write_text(

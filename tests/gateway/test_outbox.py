@@ -185,6 +185,7 @@ def test_what_append_returned_for_survives_kill_9_at_any_moment(tmp_path: Path) 
         assert writer.stdout is not None
         first_line = writer.stdout.readline()
         assert first_line.startswith(b"epoch ")
+        promised += [writer.stdout.readline().decode().strip() for _ in range(20)]  # it is in the middle of it
         time.sleep(rng.uniform(0.0, 0.15))
         writer.send_signal(signal.SIGKILL)
         said = writer.stdout.read()

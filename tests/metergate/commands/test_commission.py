@@ -47,12 +47,12 @@ def _box(fault: str = "", **bus: Any) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(90)
     try:
         yield place[0]
     finally:
         end.set()
-        thread.join(20)
+        thread.join(90)
 
 
 @pytest.fixture
