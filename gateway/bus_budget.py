@@ -32,7 +32,6 @@ class MeterCost:
     meter: str
     seconds: float
     interval_s: float
-    timeout_s: float
 
     @property
     def share(self) -> float:
@@ -65,11 +64,6 @@ class BusBudget:
     def fits(self) -> bool:
         """True when the intervals can be met and the reserve stays free."""
         return self.load <= 1 - RESERVE and all(cost.seconds <= cost.interval_s for cost in self.meters)
-
-    @property
-    def dead_s(self) -> float:
-        """[s] that one silent meter costs at most when it is asked."""
-        return max((cost.timeout_s for cost in self.meters), default=0.0)
 
     def __str__(self) -> str:
         return (
@@ -113,7 +107,7 @@ def poll_s(requests: tuple[Request | ItemRequest, ...], bus: BusFile) -> float:
 
 
 def _cost(meter: PlannedMeter) -> MeterCost:
-    return MeterCost(meter.meter, poll_s(meter.requests, meter.bus), meter.interval_s, meter.timeout_s)
+    return MeterCost(meter.meter, poll_s(meter.requests, meter.bus), meter.interval_s)
 
 
 def _sizes(request: Request | ItemRequest) -> tuple[int, int, int]:

@@ -20,7 +20,6 @@ from registry.models_books import BookEntry, Occupancy
 InstallationKind = Literal["normal", "temporary"]
 
 _CHUNK: Final = 500  # ids named in one statement
-_FETCH: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,38 +70,9 @@ def occupancies(connection: Connection, usage_points: Sequence[str]) -> dict[str
     return {point: list(group) for point, group in groupby(map(_occupancy, rows), key=_point)}
 
 
-def scan_history(
-    connection: Connection, first: str = "", last: str | None = None
-) -> Iterator[tuple[str, list[InstallationFacts]]]:
-    """Yield (usage point, its installations) in order of the id, first <= id <= last; memory stays flat."""
-    rows = _scan(connection, Installation.__table__, first, last, "installed_at")
-    for point, group in groupby(map(_installation, rows), key=_point):
-        yield point, list(group)
-
-
-def scan_occupancies(
-    connection: Connection, first: str = "", last: str | None = None
-) -> Iterator[tuple[str, list[OccupancyFacts]]]:
-    """Yield (usage point, its customers) in order of the id, first <= id <= last, of points that changed hands."""
-    rows = _scan(connection, Occupancy.__table__, first, last, "from_at")
-    for point, group in groupby(map(_occupancy, rows), key=_point):
-        yield point, list(group)
-
-
 def version(connection: Connection) -> int:
     """Return the number of the newest entry of the books, 0 when there is none: it rises with every change."""
     return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(BookEntry.id), 0))).scalar_one())
-
-
-def changed_since(connection: Connection, entry: int) -> dict[str, int]:
-    """Return usage point -> earliest moment [ms UTC] that entries after number `entry` speak of."""
-    table = BookEntry.__table__
-    statement = (
-        sa.select(table.c.usage_point_id, sa.func.min(table.c.at))
-        .where(table.c.id > entry, table.c.usage_point_id != "")
-        .group_by(table.c.usage_point_id)
-    )
-    return {row[0]: int(row[1]) for row in connection.execute(statement)}
 
 
 def _in_chunks(connection: Connection, table: Any, points: Sequence[str], time: str) -> Iterator[Any]:
@@ -110,14 +80,6 @@ def _in_chunks(connection: Connection, table: Any, points: Sequence[str], time: 
     for start in range(0, len(wanted), _CHUNK):
         statement = sa.select(table).where(table.c.usage_point_id.in_(wanted[start : start + _CHUNK]))
         yield from connection.execute(statement.order_by(table.c.usage_point_id, table.c[time], table.c.id))
-
-
-def _scan(connection: Connection, table: Any, first: str, last: str | None, time: str) -> Iterator[Any]:
-    statement = sa.select(table).where(table.c.usage_point_id >= first)
-    if last is not None:
-        statement = statement.where(table.c.usage_point_id <= last)
-    statement = statement.order_by(table.c.usage_point_id, table.c[time], table.c.id)
-    yield from connection.execute(statement.execution_options(yield_per=_FETCH))
 
 
 _point: Final = attrgetter("usage_point")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,8 +122,3 @@ def _spoken_line(line: Mapping[str, Any]) -> dict[str, Any]:
     if line["energy"] is not None:
         out["energy"] = from_micro(line["energy"])
     return out
-
-
-def json_line(row: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> str:
-    """Return a total as one JSON line."""
-    return json.dumps(spoken(row, lines), ensure_ascii=False)

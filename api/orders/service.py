@@ -27,7 +27,7 @@ from metering.clock import Clock
 from metering.errors import RegistryError
 from registry.database import Database
 from registry.ledger import get_state, set_state
-from registry.models_work_orders import InspectionPlan, WorkOrder
+from registry.models_work_orders import InspectionPlan
 
 _LOG: Final = structlog.get_logger("orders")
 _LOCK: Final = 0x4D474F52  # one process at a time opens and plans; any number that nobody else takes
@@ -226,12 +226,6 @@ async def run_orders(settings: OrderSettings, database: Database, clock: Clock) 
                     calls=done.calls, planned=done.planned,
                 )  # fmt: skip
         await clock.sleep(max(settings.sweep_interval_s, _REST * (clock.monotonic() - begun)))
-
-
-def open_orders(connection: Connection) -> int:
-    """Return how many orders are open."""
-    counted = sa.select(sa.func.count()).select_from(WorkOrder).where(WorkOrder.open_key.is_not(None))
-    return int(connection.execute(counted).scalar_one())
 
 
 def _month(day: date) -> str:

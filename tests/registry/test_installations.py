@@ -88,7 +88,6 @@ def test_an_exchange_settles_the_old_index_and_starts_from_the_new(database: Dat
         audited = connection.execute(sa.select(AuditRecord.action, AuditRecord.actor, AuditRecord.object_id)).all()
         assert tuple(audited[-1]) == ("book.exchange", "console:li", "U1")
         assert history.version(connection) == entry
-        assert history.changed_since(connection, entry - 1) == {"U1": NOW - 10 * DAY}
 
 
 REFUSED: list[tuple[str, Callable[[Connection], object], str]] = [
@@ -220,16 +219,6 @@ def test_a_new_customer_needs_the_index_of_every_meter_there(database: Database)
         assert history.occupancies(connection, ["U1"]) == {}
         account = sa.select(UsagePoint.account_number).where(UsagePoint.id == "U1")
         assert connection.execute(account).scalar_one() == "A1"
-
-
-def test_a_scan_gives_every_point_in_order_as_history_does(database: Database) -> None:
-    with writing(database) as connection:
-        swap(connection)
-        installations.install(connection, LI, "U2", "M3", at=NOW - DAY, start_index=None, now=NOW)
-        scanned = dict(history.scan_history(connection))
-        assert list(scanned) == ["U1", "U2"]
-        assert scanned == history.history(connection, ["U2", "U1", "U3"])
-        assert list(dict(history.scan_history(connection, "U2", "U2"))) == ["U2"]
 
 
 OPERATION = st.tuples(
