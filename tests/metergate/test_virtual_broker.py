@@ -140,10 +140,10 @@ def test_a_message_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) ->
     async def scene(broker: WireBroker, clock: VirtualClock, session: Any) -> None:
         session("ear", ("t", 1))
         await clock.sleep(1.0)
+        monkeypatch.setattr("metergate.virtual_time._STUCK_S", 0.3)
         broker.note(Message("t", b"which nobody sends"))
         await clock.sleep(1.0)
 
-    monkeypatch.setattr("metergate.virtual_time._STUCK_S", 0.3)
     with pytest.raises(StuckError, match="ear lacks t"):
         play(scene)
 

@@ -37,7 +37,7 @@ Story = dict[str, list[Any]]
 def _plan(path: str, meters: list[dict[str, Any]], kind: str) -> Plan:
     host, _, port = path.rpartition(":")
     place = {"device": path} if kind == "serial" else {"host": host, "port": int(port)}
-    bus = {"name": "b", "kind": kind, "timeout_s": 0.6, "baud": 57_600, **place}
+    bus = {"name": "b", "kind": kind, "timeout_s": 2.0, "baud": 57_600, **place}
     return plan_of(bus, meters=[{**each, "bus": "b", "interval_s": 0.1} for each in meters])
 
 

@@ -22,7 +22,7 @@ from metergate.commands.replay import _hand_on
 from metergate.settings import Settings
 from metering.clock import SystemClock
 from metering.messages import topic
-from metering.mqtt import BrokerSettings, MqttSession
+from metering.mqtt import BrokerSettings, MqttSession, TcpLink
 from metering.reading import Reading
 from metering.recording import Frame, Header, encode_line, read_recording
 from simulators.comparing import compare
@@ -102,7 +102,7 @@ def test_a_recording_is_served_recorded_again_and_decodes_to_the_same_values(tmp
         )
         plan = tmp_path / "plan.toml"
         plan.write_text(text)
-        result = call("record", "poll", "--plan", plan, "--out", tmp_path / "rec", "--seconds", "2.5")
+        result = call("record", "poll", "--plan", plan, "--out", tmp_path / "rec", "--seconds", "6")
         assert result.exit_code == 0, result.stderr
     recording = Path(result.stdout.strip())
     assert call("replay", "decode", recording, "--plan", plan, "--out", tmp_path / "out").exit_code == 0
@@ -136,10 +136,16 @@ def test_messages_are_recorded_and_published_again_and_a_taps_lines_stay_lines(t
     frame = Frame(1.0, 1_772_323_200_000, "tx", "104005", "b", "W-1")
 
     async def record(port: int, out: Path, publish: Any, most: int) -> int:
-        clock = SystemClock()
-        names = ["pulse/+/state", topic("gw", "tap")]
-        listening = asyncio.ensure_future(_listen(names, BrokerSettings(port=port), out, 60.0, clock, most=most))
-        await clock.sleep(1.0)
+        names, subscribed = ["pulse/+/state", topic("gw", "tap")], asyncio.Event()
+
+        class Told(TcpLink):
+            async def open(self) -> None:
+                await super().open()
+                subscribed.set()
+
+        broker = BrokerSettings(port=port).carried_by(Told)
+        listening = asyncio.ensure_future(_listen(names, broker, out, 300.0, SystemClock(), most=most))
+        await subscribed.wait()
         await publish(port)
         return await listening
 
