@@ -112,11 +112,11 @@ class Sender:
 
     async def send(self, rows: list[Reading]) -> None:
         await self.outbox.append(list(rows))
-        for _ in range(3000):
+        for _ in range(9000):
             if not self.outbox.held.count + self.outbox.in_memory:
                 return
             await asyncio.sleep(0.02)
-        raise AssertionError("ingest did not acknowledge within a minute")
+        raise AssertionError("ingest did not acknowledge within three minutes")
 
 
 def _past(now_ms: int) -> list[Reading]:
@@ -145,7 +145,7 @@ async def _scenario(folder: Path, kills: int) -> None:
                     rules.process.wait()  # type: ignore[union-attr]  # it was started above
                     rules.start()
             await asyncio.to_thread(
-                until, lambda: len(_falls(database)) >= METERS, lambda: f"{_falls(database)}\n{rules.words()}", 90.0
+                until, lambda: len(_falls(database)) >= METERS, lambda: f"{_falls(database)}\n{rules.words()}", 180.0
             )
             await asyncio.sleep(1.0)  # whoever comes twice has time to come
     falls = _falls(database)

@@ -20,7 +20,7 @@ FUXIN = bytes.fromhex("40220C4A 000012431116 40200000 122856864222 41AD3127 42CC
 
 def _meter_text(port: int) -> str:
     return (
-        f'gateway = "gw"\n[[bus]]\nname = "b"\nhost = "127.0.0.1"\nport = {port}\ntimeout_s = 0.3\n'
+        f'gateway = "gw"\n[[bus]]\nname = "b"\nhost = "127.0.0.1"\nport = {port}\ntimeout_s = 2.0\n'
         '[[meter]]\nmeter = "G-1"\nbus = "b"\nunit = 7\nprofile = "fuxin-corrector"\n'
     )
 

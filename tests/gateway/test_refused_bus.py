@@ -26,7 +26,10 @@ def _plan(port: int) -> str:
 
 
 async def _longest_hold(rows: list[Row]) -> float:
-    """Poll for 1.5 s and return the longest time [s] for which the loop served nobody else."""
+    """Poll for 1.5 s, and until every meter failed; return the longest work [s] without serving anybody else.
+
+    It is the work of this thread that is measured: a busy machine may let it wait for as long as it likes.
+    """
     poller = Poller(
         parse_plan(_plan(free_port()), load_profiles(), name="plan"),
         clock=SystemClock(),
@@ -36,8 +39,9 @@ async def _longest_hold(rows: list[Row]) -> float:
         pressure=lambda: 0.0,
     )
     task = asyncio.ensure_future(poller.run())
-    end, last, longest = time.monotonic() + 1.5, time.monotonic(), 0.0
-    while (now := time.monotonic()) < end:
+    begun, last, longest = time.monotonic(), time.thread_time(), 0.0
+    while (past := time.monotonic() - begun) < 1.5 or (len(_failed(rows)) < METERS and past < 90.0):
+        now = time.thread_time()
         longest, last = max(longest, now - last), now
         await asyncio.sleep(0.001)
     task.cancel()
@@ -45,10 +49,13 @@ async def _longest_hold(rows: list[Row]) -> float:
     return longest
 
 
+def _failed(rows: list[Row]) -> set[str]:
+    return {row.meter for row in rows if isinstance(row, Event) and row.kind == "read_failed"}
+
+
 def test_refused_connections_do_not_hold_the_loop() -> None:
     rows: list[Row] = []
     assert (
         asyncio.run(_longest_hold(rows)) < 0.4
     )  # the pause between two attempts, 0.5 s and more, was spun away once
-    failed = {row.meter for row in rows if isinstance(row, Event) and row.kind == "read_failed"}
-    assert failed == {f"W-{unit}" for unit in range(1, METERS + 1)}
+    assert _failed(rows) == {f"W-{unit}" for unit in range(1, METERS + 1)}
