@@ -25,7 +25,7 @@ from anomaly.days import DAY_S
 from anomaly.engine import Engine, EngineShape
 from anomaly.feed import Feed, Spans, pending
 from anomaly.files import Readings, joined
-from anomaly.findings import Finding
+from anomaly.findings import RULES, Finding
 from anomaly.neighbours import Neighbours
 from anomaly.run import TIMER_S, next_timer
 from anomaly.settings import AnomalySettings
@@ -89,6 +89,8 @@ class City:
         self._seen: dict[int, int] = {}
         self._log = 0
         self._read_ms = 0
+        self._fired = False
+        """A timer was fired and what the rules remember since is not recorded yet."""
         self._recorded = 0, 0
         """How far all is judged [s since 1970] and read by what the registry holds: where another load begins."""
         self._unsaved: dict[str, tuple[Finding, int]] = {}
@@ -208,33 +210,50 @@ class City:
         with self._database.read() as connection:
             lines = watch.changes_since(connection, self._log, self._seen)
         rows = here.feed.touched(lines)
-        fired = self._follow(here, rows, now_ms / 1000)
+        self._follow(here, rows, now_ms / 1000)
         self._note_log(lines, now_ms)
         self._read_ms = now_ms
+        if self._fired:
+            self._go_on(here, now_ms)
         due = self._clock.monotonic() >= self._flood_at
         if due:
             self._survey(here, now_ms)
-        if due or fired or self._unsaved or self._clock.monotonic() >= self._renew_at:
-            self._record(here, now_ms, fired=fired)
+        if due or self._fired or self._unsaved or self._clock.monotonic() >= self._renew_at:
+            self._record(here, now_ms, fired=self._fired)
         self.evaluated_ms = now_ms
         return bool(lines)
 
-    def _follow(self, here: Loaded, rows: Readings | None, asked_s: float) -> bool:
+    def _follow(self, here: Loaded, rows: Readings | None, asked_s: float) -> None:
         """asked_s: [s since 1970] when log and store were asked: what came since is not known, for all it took."""
         began = self._clock.monotonic()
-        fired = here.watch.take(rows, int(asked_s - self.settings.settle_s))
+        self._fired |= here.watch.take(rows, int(asked_s - self.settings.settle_s))
         for finding, at_s in here.watch.drain():
             if finding.row >= 0:  # districts are judged by the flood control
                 self._unsaved[memory.key_of(finding)] = finding, at_s
         self.counters["rows_total"] += 0 if rows is None else len(rows)
         self.counters["evaluation_microseconds_total"] += round((self._clock.monotonic() - began) * 1e6)
-        return fired
 
     def _note_log(self, lines: Sequence[watch.Change], now_ms: int) -> None:
         self._seen.update({line.number: line.at for line in lines})
         settled = [number for number, at in self._seen.items() if at < now_ms - LOG_MARGIN_MS]
         self._log = max([self._log, *settled])
         self._seen = {number: at for number, at in self._seen.items() if number > self._log}
+
+    def _go_on(self, here: Loaded, now_ms: int) -> None:
+        """What a receipt of the field has cleared, and the rules still hold when they have forgotten that day."""
+        held = {
+            key: finding
+            for rule in here.engine.book.by_rule
+            for finding in here.engine.book.open_of(rule)
+            if finding.row >= 0 and (key := memory.key_of(finding)) not in self._unsaved
+        }
+        with self._database.read() as connection:
+            cleared = registry_findings.cleared_at(connection, list(held))
+        for key, at_ms in cleared.items():
+            finding = held[key]
+            if finding.held_s >= at_ms / 1000 + RULES[finding.rule].memory_h * 3600:
+                finding.repeats += 1
+                self._unsaved[key] = finding, now_ms // 1000
 
     # --- places that are out as a whole ----------------------------------------------------------------------------
 
@@ -315,7 +334,7 @@ class City:
             watch.forget_memory(connection, stale)
             if self._judgement is not None:
                 watch.tell_silent(connection, self._neighbours.news(self._judgement.memory))
-        self._recorded = here.watch.judged_s, self._log
+        self._recorded, self._fired = (here.watch.judged_s, self._log), self._fired and not fired
         here.saved.saved({key: finding for key, finding in news.items() if key not in waiting})
         if self._judgement is not None:
             here.flood, self._judgement = self._judgement.memory, replace(self._judgement, cleared=[])

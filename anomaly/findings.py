@@ -15,7 +15,8 @@ class RuleInfo:
 
     kind: word in files, API and scorer. severity: of its findings. clear_h: [h] it must stay quiet before an open
     finding is cleared. suppressed_by: kinds whose open finding explains this one. event: opened and cleared at once.
-    version: raised when the rule's meaning changes.
+    version: raised when the rule's meaning changes. memory_h: [h] how far back the rule looks, so that it may still
+    hold so long after the cause was mended.
     """
 
     rule: str
@@ -25,6 +26,7 @@ class RuleInfo:
     suppressed_by: frozenset[str] = frozenset()
     event: bool = False
     version: str = "1"
+    memory_h: float = 60 * 24
 
 
 def _rules(*items: RuleInfo) -> dict[str, RuleInfo]:
@@ -33,29 +35,33 @@ def _rules(*items: RuleInfo) -> dict[str, RuleInfo]:
 
 _BROKEN: Final = frozenset({"unit_error", "unauthorised"})
 _AT_REST: Final = frozenset({"zero_use", "stuck"})
+_DAYS: Final = 48.0
+"""[h] memory of rules that judge one day: the one on which the cause was mended, and its end."""
 
 RULES: Final = _rules(
-    RuleInfo("burst", "leak", "critical", 12),
-    RuleInfo("leak_continuous", "leak", "major", 36, frozenset({"unit_error", "leak_intermittent"})),
+    RuleInfo("burst", "leak", "critical", 12, memory_h=_DAYS),
+    RuleInfo("leak_continuous", "leak", "major", 36, frozenset({"unit_error", "leak_intermittent"}), memory_h=_DAYS),
     RuleInfo("leak_floor", "leak", "major", 72, _BROKEN | {"leak_intermittent", "high_use"}),
     RuleInfo("leak_daily", "leak", "major", 72, _BROKEN | {"leak_intermittent", "high_use"}),
-    RuleInfo("micro_leak", "leak", "minor", 48, _BROKEN | {"leak_intermittent"}),
+    RuleInfo("micro_leak", "leak", "minor", 48, _BROKEN | {"leak_intermittent"}, memory_h=_DAYS),
     RuleInfo("leak_intermittent", "leak_intermittent", "minor", 120, _BROKEN | {"leak", "high_use"}),
-    RuleInfo("zero_use", "zero_use", "minor", 24, frozenset({"stuck", "unauthorised", "reverse_flow"})),
+    RuleInfo(
+        "zero_use", "zero_use", "minor", 24, frozenset({"stuck", "unauthorised", "reverse_flow"}), memory_h=_DAYS
+    ),
     RuleInfo("long_zero", "info_long_zero", "info", 24, _AT_REST),
-    RuleInfo("stuck", "stuck", "major", 24, frozenset({"zero_use", "reverse_flow"})),
-    RuleInfo("reverse_flow", "reverse_flow", "major", 168, frozenset({"unit_error"})),
+    RuleInfo("stuck", "stuck", "major", 24, frozenset({"zero_use", "reverse_flow"}), memory_h=_DAYS),
+    RuleInfo("reverse_flow", "reverse_flow", "major", 168, frozenset({"unit_error"}), memory_h=120),
     RuleInfo("high_use", "high_use", "minor", 96, _BROKEN | {"leak", "spike"}),
     RuleInfo("month_over_limit", "high_use", "minor", 240, _BROKEN | {"leak"}),
     RuleInfo("month_over_first", "info_month_over", "info", 240, _BROKEN | {"leak", "high_use"}),
     RuleInfo("over_range", "info_over_range", "minor", 48, frozenset({"unit_error", "leak"})),
     RuleInfo("tamper_drop", "tamper", "major", 120, _BROKEN | _AT_REST | {"reverse_flow"}),
-    RuleInfo("tamper_flags", "tamper", "critical", 72),
+    RuleInfo("tamper_flags", "tamper", "critical", 72, memory_h=96),
     RuleInfo("drift", "drift", "minor", 240, _BROKEN | _AT_REST | {"reverse_flow", "leak", "tamper", "high_use"}),
-    RuleInfo("unauthorised", "unauthorised", "critical", 168),
+    RuleInfo("unauthorised", "unauthorised", "critical", 168, memory_h=72),
     RuleInfo("unit_error", "unit_error", "major", event=True),
     RuleInfo("spike", "spike", "minor", event=True),
-    RuleInfo("comms_loss", "comms_loss", "major", 1, frozenset({"info_outage"})),
+    RuleInfo("comms_loss", "comms_loss", "major", 1, frozenset({"info_outage"}), memory_h=_DAYS),
     RuleInfo("outage", "info_outage", "major", 1),
     RuleInfo("rollover", "info_rollover", "info", event=True),
     RuleInfo("exchange", "info_exchange", "info", event=True),

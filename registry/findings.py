@@ -25,7 +25,7 @@ from registry.findings_store import FINDING, RULES, Case
 from registry.findings_words import KEY_LENGTH, SEVERITIES, Change, FindingFacts, Sort
 from registry.maintenance import Window
 
-__all__ = ["Change", "FindingFacts", "open_findings", "record"]
+__all__ = ["Change", "FindingFacts", "cleared_at", "open_findings", "record"]
 
 _FACTS: Final = tuple(FindingFacts.__slots__)
 _DEFAULTS: Final = AlarmSettings()
@@ -191,6 +191,20 @@ def _columns(item: FindingFacts) -> dict[str, Any]:
         raise ValueError(f"evidence of {item.key} is not JSON: {error}") from error
     values["withdrawn_why"] = item.withdrawn_why[:500]
     return values
+
+
+def cleared_at(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
+    """Return when those of the named findings that are over were cleared [ms UTC]; withdrawn ones are left out."""
+    found: dict[str, int] = {}
+    for part in store.chunks(sorted(keys)):
+        over = sa.select(FINDING.c.key, FINDING.c.cleared_at).where(
+            FINDING.c.key.in_(part),
+            FINDING.c.active.is_(False),
+            FINDING.c.withdrawn_at.is_(None),
+            FINDING.c.cleared_at.is_not(None),
+        )
+        found.update((row.key, row.cleared_at) for row in connection.execute(over))
+    return found
 
 
 def open_findings(

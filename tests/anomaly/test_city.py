@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from anomaly import memory
 from anomaly.city import City
 from anomaly.files import Readings
+from anomaly.findings import Finding
 from anomaly.meters import Meter, MeterTable
 from anomaly.run import run
 from anomaly.thresholds import load_thresholds
@@ -21,6 +22,7 @@ from metering.reading import Reading
 from registry import models, watch
 from registry.alarm_states import AlarmEvent
 from registry.findings_actions import act
+from registry.findings_cleared import clear_by_order
 from registry.ledger import StatusRow, save_gateway_status
 from registry.models import Gateway
 from registry.roles import console
@@ -256,6 +258,55 @@ def test_a_meter_polled_every_ten_seconds_is_seen_to_run_backwards_within_a_minu
     (fall,) = site.of("reverse_flow")
     assert fall["detected_at"] < round(site.clock.now_s) * 1000
     site.close()
+
+
+@pytest.mark.parametrize(
+    ("rule", "rate", "mended"),
+    [("burst", 2_000_000, False), ("leak_continuous", 30_000, False), ("leak_continuous", 30_000, True)],
+)
+def test_a_leak_that_goes_on_after_its_repair_is_an_alarm_again_and_one_that_was_mended_is_not(
+    tmp_path: Path, rule: str, rate: int, mended: bool
+) -> None:
+    site = house(tmp_path)
+    began, repaired = 240, 240 + 3 * 24 + 22  # in the evening of a day
+    live(site, 0, began)
+    city = site.city()
+    for hour in range(began, repaired + 57):
+        site.clock.now_s = START + hour * HOUR + 1200  # behind the timer of the hour
+        leaked = rate * (min(hour, repaired if mended else hour) - began + 1)
+        site.take([reading(hour, use(hour) + leaked)])
+        city.look()
+        if hour == repaired:
+            (leak,) = site.of("leak")
+            assert (leak["rule"], leak["state"]) == (rule, "UNACK")
+            with site.database.begin() as connection:
+                clear_by_order(connection, console("Zhao"), leak["id"], order_id=1, now_ms=site.clock.now_ms())
+        if hour == repaired + 30:
+            city = site.city()  # what people did is known to a service that starts, too
+    (leak,) = site.of("leak")
+    assert (leak["active"], leak["repeats"]) == (not mended, int(not mended))
+    assert site.history(leak["id"]) == ["raise", "acknowledge", "clear", *(["raise"] * (not mended))]
+    site.close()
+
+
+def test_what_was_judged_at_a_start_is_remembered_by_the_next_one(tmp_path: Path) -> None:
+    site = house(tmp_path)
+    live(site, 0, 240)
+    for first, last in ((240, 320), (320, 350)):  # two days are judged at the second start
+        site.take([reading(hour, use(hour) + 30_000 * (hour - 239)) for hour in range(first, last)])
+        site.clock.now_s = START + last * HOUR
+        city = site.city()
+        city.look()
+    (leak,) = _open_leaks(city)
+    assert leak.held_s == START + 336 * HOUR
+    (again,) = _open_leaks(site.city())  # before the next timer
+    assert again.state() == leak.state()
+    site.close()
+
+
+def _open_leaks(city: City) -> list[Finding]:
+    assert city._now is not None
+    return list(city._now.engine.book.open_of("leak_continuous"))
 
 
 def test_late_readings_withdraw_what_they_disprove_and_the_history_says_why(tmp_path: Path) -> None:
