@@ -61,6 +61,8 @@ def test_mbpoll_reads_what_the_api_shows(tmp_path: Path) -> None:
             "4",
             "-t",
             "4:hex",
+            "-o",
+            "10",
         ]
         said = subprocess.run([*command, "-1", "127.0.0.1"], capture_output=True, text=True, timeout=60, check=True)
         words = re.findall(r"\[\d+\]:\s+0x([0-9A-F]{4})", said.stdout)

@@ -42,14 +42,14 @@ def _farm(folder: Path, *ports: PortSettings) -> Iterator[tuple[subprocess.Popen
 def _mbpoll(port: int, unit: int, start: int, count: int, form: str) -> list[str]:
     """Read holding registers once with mbpoll; returns the values as it prints them."""
     command = ["mbpoll", "-m", "tcp", "-0", "-1", "-q", "-a", str(unit), "-p", str(port), "-r", str(start)]
-    command += ["-c", str(count), "-t", form, "-B", "127.0.0.1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    command += ["-c", str(count), "-t", form, "-B", "-o", "10", "127.0.0.1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return re.findall(r"^\[\d+\]:\s+(\S+)", done.stdout, re.MULTILINE)
 
 
 def _ask(address: tuple[str, int], request: bytes, size: int) -> bytes:
-    with socket.create_connection(address, timeout=20) as client:
+    with socket.create_connection(address, timeout=60) as client:
         client.sendall(request)
         answer = b""
         while len(answer) < size and (piece := client.recv(4096)):
@@ -58,7 +58,7 @@ def _ask(address: tuple[str, int], request: bytes, size: int) -> bytes:
 
 
 def _order(control_port: int, order: dict[str, Any]) -> dict[str, Any]:
-    with socket.create_connection(("127.0.0.1", control_port), timeout=20) as client, client.makefile("rwb") as line:
+    with socket.create_connection(("127.0.0.1", control_port), timeout=60) as client, client.makefile("rwb") as line:
         line.write(json.dumps(order).encode() + b"\n")
         line.flush()
         answer: dict[str, Any] = json.loads(line.readline())
@@ -89,7 +89,7 @@ def test_terminated_farm_has_every_answer_in_its_log_and_ends_with_status_0(tmp_
     with _farm(tmp_path, *spread([_meter("G1", curve="counting", start_index=0)])) as (farm, greeting):
         answers = _ask(("127.0.0.1", greeting["ports"][0]), request * 50, 50 * 15)
         farm.send_signal(signal.SIGTERM)
-        assert farm.wait(20) == 0
+        assert farm.wait(60) == 0
     served = [int(answers[n * 15 + 9 : n * 15 + 15].hex()) * 100 for n in range(50)]
     logged = list(read_answers(tmp_path / "answers.tsv"))
     assert [a.index for a in logged] == served == [n * 100 for n in range(50)]
@@ -103,7 +103,7 @@ def test_killed_farm_goes_on_numbering_where_it_stopped(tmp_path: Path) -> None:
             _ask(("127.0.0.1", greeting["ports"][0]), request, 15)
             _order(greeting["control_port"], {"flush": True})
             farm.kill()
-            farm.wait(20)
+            farm.wait(60)
     answers: list[Answer] = list(read_answers(tmp_path / "answers.tsv"))
     assert [a.number for a in answers] == [1, 2]
 

@@ -150,7 +150,7 @@ def test_mbpoll_reads_a_simulated_rtu_meter(tmp_path: Path) -> None:
         async with running(farm):
             process = await asyncio.create_subprocess_exec(
                 "mbpoll", "-m", "rtu", "-b", "9600", "-P", "none", "-0", "-1", "-a", "1", "-r", "18", "-c", "3",
-                "-t", "4:hex", "-o", "2", farm.path("b"),
+                "-t", "4:hex", "-o", "10", farm.path("b"),
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             )  # fmt: skip
             out, _ = await process.communicate()
