@@ -176,9 +176,10 @@ async def comment_finding(
     if_match: IfMatch = None,
 ) -> Response:
     """Add a line to its history; allowed in every state."""
-    version, now = wanted_version(if_match), house.clock.now_ms()
+    version = wanted_version(if_match)
 
     def work(connection: Connection) -> Change:
+        now = house.clock.now_ms()
         return findings_actions.comment(connection, caller, number, body.note, now_ms=now, version=version)
 
     return await _done(request, house, caller, number, work)
@@ -280,9 +281,10 @@ async def _act(
     note: str,
     until: int | None = None,
 ) -> Response:
-    version, now = wanted_version(if_match), house.clock.now_ms()
+    version = wanted_version(if_match)
 
     def work(connection: Connection) -> Change:
+        now = house.clock.now_ms()  # of the transaction: what waited for a hand-over belongs to the next shift
         return findings_actions.act(
             connection, caller, number, event, now_ms=now, note=note, until=until, version=version
         )

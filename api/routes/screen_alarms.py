@@ -153,7 +153,8 @@ async def acknowledge_many(here: InHere) -> Response:
 
 def _acknowledged(here: Here, number: int, note: str, connection: Connection) -> bool:
     try:
-        findings_actions.act(connection, here.caller, number, AlarmEvent.ACKNOWLEDGE, now_ms=here.now, note=note)
+        now = here.house.clock.now_ms()
+        findings_actions.act(connection, here.caller, number, AlarmEvent.ACKNOWLEDGE, now_ms=now, note=note)
     except (TransitionError, UnknownFindingError):
         return False
     return True
@@ -205,11 +206,12 @@ async def comment(here: InHere, number: NumberPath) -> Response:
     if not note:
         return forms.back(fields, "note")
     version = forms.version_of(fields)
-    return await _done(
-        here,
-        fields,
-        lambda c: findings_actions.comment(c, here.caller, number, note, now_ms=here.now, version=version),
-    )
+
+    def work(connection: Connection) -> object:
+        now = here.house.clock.now_ms()
+        return findings_actions.comment(connection, here.caller, number, note, now_ms=now, version=version)
+
+    return await _done(here, fields, work)
 
 
 async def _act(here: Here, number: int, event: AlarmEvent) -> Response:
@@ -232,8 +234,9 @@ async def _change(
     version = forms.version_of(fields)
 
     def work(connection: Connection) -> object:
+        now = here.house.clock.now_ms()  # of the transaction: what waited for a hand-over belongs to the next shift
         return findings_actions.act(
-            connection, here.caller, number, event, now_ms=here.now, note=note, until=until, version=version
+            connection, here.caller, number, event, now_ms=now, note=note, until=until, version=version
         )
 
     return await _done(here, fields, work)

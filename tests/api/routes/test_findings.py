@@ -11,6 +11,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from api.house import House
+from metering.clock import rfc3339
 from registry import findings, maintenance
 from registry.models_access import AuditRecord
 from registry.roles import Role
@@ -110,6 +112,23 @@ def test_who_acknowledges_second_with_the_same_version_gets_412(world: World) ->
     assert (second.status_code, second.headers["etag"]) == (412, '"v2"')
     assert second.json()["detail"] == "finding 1 was changed meanwhile: it is ACKED now, version 2"
     assert len(world.get("/api/v1/findings/1").json()["history"]) == 2
+
+
+@pytest.mark.parametrize(("deed", "body"), [("acknowledge", None), ("comment", {"note": "seen"})])
+def test_a_deed_that_waits_for_the_registry_bears_the_time_at_which_it_was_done(
+    world: World, monkeypatch: pytest.MonkeyPatch, deed: str, body: Any
+) -> None:
+    """A shift that was handed over meanwhile does not hold it, so that it must stand in the next one."""
+    write = House.write
+
+    async def late(house: House, work: Any) -> Any:
+        world.clock.pause(5)
+        return await write(house, work)
+
+    monkeypatch.setattr(House, "write", late)
+    before = world.clock.now_ms()
+    assert post(world, f"1/{deed}", body).status_code == 200
+    assert world.get("/api/v1/findings/1").json()["history"][-1]["at"] == rfc3339(before + 5000)
 
 
 def test_what_is_not_permitted_now_is_a_409_that_says_what_is(world: World) -> None:
