@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.sabotage import ROOT, Sabotage, sabotages
 
-DEADLINE_S = 300
+DEADLINE_S = 900
 SIDE_BY_SIDE = 2
 
 
