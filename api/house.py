@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from fastapi import Depends, Request
 from sqlalchemy.engine import Connection
@@ -27,6 +27,10 @@ from registry.findings_settings import AlarmSettings
 from registry.settings import AccessSettings
 
 T = TypeVar("T")
+
+
+PLACE: Final = "metergate.place"
+"""Key of the request's scope: where the hub of events stood when the request came."""
 
 
 @dataclass
@@ -62,7 +66,9 @@ class House:
 
     def __post_init__(self) -> None:
         self.shared = Shared(self.clock)
-        self.hub = Hub(self.database, clock=self.clock, workers=self.workers, limits=self.settings)
+        self.hub = Hub(
+            self.database, clock=self.clock, workers=self.workers, limits=self.settings, access=self.access
+        )
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on a connection of the registry, in a thread, in one consistent and short transaction."""
@@ -89,6 +95,7 @@ class House:
 
 def _house(request: Request) -> House:
     house: House = request.app.state.house
+    request.scope.setdefault(PLACE, house.hub.place)  # before anything is read for the answer
     return house
 
 

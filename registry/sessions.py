@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from registry import audit
+from registry.database import Database
 from registry.models_access import Session, User
 from registry.refusals import RefusedError
 from registry.roles import Actor, Rank, Role, areas_from
@@ -151,6 +152,20 @@ def touch(connection: Connection, facts: SessionFacts, at: int, limits: AccessSe
     """Note that the session lives; moves its idle limit. Call it when `facts.touch_due(at)`."""
     found = sa.update(Session).where(Session.id == facts.id, Session.seen_at < at)
     connection.execute(found.values(seen_at=at, expires_at=_end(facts.created_at, at, limits)))
+
+
+def touch_watched(database: Database, ids: Sequence[str], at: int, limits: AccessSettings) -> None:
+    """Note that pages of these sessions are open and watched; writes only for those whose `touch` is due."""
+    due = sa.and_(Session.seen_at <= at - TOUCH_MS, Session.expires_at > at)
+    longest, idle_end = limits.session_longest_h * 3_600_000, at + limits.session_idle_min * 60_000
+    end = sa.case((Session.created_at + longest < idle_end, Session.created_at + longest), else_=idle_end)
+    for start in range(0, len(ids), 500):
+        wanted = sa.and_(Session.id.in_(ids[start : start + 500]), due)
+        with database.read() as connection:
+            found = connection.execute(sa.select(Session.id).where(wanted).limit(1)).first()
+        if found is not None:
+            with database.begin() as connection:
+                connection.execute(sa.update(Session).where(wanted).values(seen_at=at, expires_at=end))
 
 
 def close(connection: Connection, session_id: str) -> None:

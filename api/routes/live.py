@@ -65,9 +65,10 @@ async def _until_gone(receive: Receive) -> None:
 
 
 class EventsQuery(Strict):
-    """The meter that a page shows, and the time of the reading that it shows [ms UTC]."""
+    """The meter that a page shows, and the time of the reading that it shows [ms UTC]; the place of the page."""
 
     meter: Word | None = None
+    since: Annotated[str, Field(max_length=64)] = ""
     seen: Annotated[int, Field(ge=0, le=END_OF_TIME)] = 0
 
 
@@ -82,7 +83,7 @@ async def events(
     meter = query.meter if query.meter is not None and caller.has(*LOOK) else ""
     if meter:
         await house.read(lambda c: meters.require(c, meter, areas=caller.areas))
-    last = request.headers.get("last-event-id", "")
+    last = request.headers.get("last-event-id", "") or query.since
     stream = house.hub.join(identity, last, meter=meter, seen_at=query.seen, language=texts_of(request).language)
     if stream is None:
         detail = f"{house.settings.max_event_streams} pages are watched live; this one shows what it has"

@@ -20,7 +20,7 @@ from anomaly.stored import city_zone
 from api.access import credentials, origin
 from api.access.gate import IDENTITY
 from api.access.table import TABLE
-from api.house import House
+from api.house import PLACE, House
 from api.problems import ProblemError
 from api.queries.readiness import faults
 from api.screens import evidence
@@ -199,6 +199,7 @@ async def page(
         who=caller.name.partition(":")[2],
         csrf_token=identity.page_token if identity is not None else "",
         topics=topics if may(caller, "GET", "/events") else "",
+        live_place=request.scope.get(PLACE, ""),
         **values,
     )
     return Response(html, status, HEADERS, HTML)

@@ -30,12 +30,18 @@ from api.settings import ApiSettings
 from api.workers import Workers
 from metering.clock import Clock
 from metering.errors import MetergateError
+from registry import sessions
 from registry.database import Database
 from registry.models_access import Session, User
 from registry.roles import Actor
+from registry.settings import AccessSettings
 
 POLL_S: Final = 0.25
 BEAT_S: Final = 10.0
+SETTLED_S: Final = 1.5
+"""Pages share answers that are up to a second old: a change is new to a page that is made so shortly after it."""
+LINGER_S: Final = 10.0
+"""So long the hub goes on to look when nobody watches: who goes from one page to the next has not left."""
 _REMEMBERED: Final = 256
 _PACE_MS: Final = 900
 _PACE_EACH_MS: Final = 20
@@ -45,8 +51,17 @@ _PACE_EACH_MS: Final = 20
 class Hub:
     """Looks at the registry while somebody watches, and tells every viewer. Used from the event loop only."""
 
-    def __init__(self, database: Database, *, clock: Clock, workers: Workers, limits: ApiSettings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Clock,
+        workers: Workers,
+        limits: ApiSettings,
+        access: AccessSettings | None = None,
+    ) -> None:
         self._database, self._clock, self._workers, self._limits = database, clock, workers, limits
+        self._access = access or AccessSettings()
         self._boot = f"{clock.now_ms():x}"
         self._streams: dict[Stream, None] = {}
         self._task: asyncio.Task[None] | None = None
@@ -65,6 +80,19 @@ class Hub:
         """What the ids of our events begin with."""
         return self._boot
 
+    @property
+    def place(self) -> str:
+        """Where a page stands whose data are read from now on; "" while nobody looks."""
+        if self._seen is None:
+            return ""
+        long_ago = self._clock.monotonic() - SETTLED_S
+        number = self._number
+        for change in reversed(self._past):
+            if change.at <= long_ago:
+                break
+            number = change.number - 1
+        return f"{self._boot}-{number}"
+
     def join(
         self,
         identity: Identity,
@@ -76,17 +104,26 @@ class Hub:
     ) -> Stream | None:
         """Return a new viewer's stream, what it missed already in it; None when there is no room.
 
+        last_event_id: of the last event that he got, or the place of his page; whoever names none looks anew.
         meter: the one that his page shows, with a reading of `seen_at` [ms UTC]. language: of his page.
         """
         if len(self._streams) >= self._limits.max_event_streams and not self._make_room(identity.actor):
             return None
         facts = identity.session
-        stream = Stream(identity.actor, meter=meter, seen_at=seen_at, language=language)
+        stream = Stream(
+            identity.actor,
+            meter=meter,
+            seen_at=seen_at,
+            language=language,
+            unsure=self._seen is None,
+            number=self._number,
+        )
         if facts is not None:
             stream.session_id, stream.version, stream.expires_at = facts.id, facts.version, facts.expires_at
         self._streams[stream] = None
         stream.note("hello", self._state(language))
-        self._catch_up(stream, last_event_id)
+        if not stream.unsure:  # else he looks anew after our first look: what he fetched before may be older
+            self._catch_up(stream, last_event_id)
         if self._task is None or self._task.done() or self._task.get_loop() is not asyncio.get_running_loop():
             self._task = asyncio.create_task(self._run())
         return stream
@@ -113,8 +150,6 @@ class Hub:
 
     def _catch_up(self, stream: Stream, last_event_id: str) -> None:
         boot, _, number = last_event_id.partition("-")
-        if not last_event_id:
-            return
         known = boot == self._boot and number.isascii() and number.isdigit() and len(number) < 16
         oldest = self._past[0].number if self._past else self._number + 1
         if not known or not oldest - 1 <= int(number) <= self._number:
@@ -129,15 +164,21 @@ class Hub:
     async def _run(self) -> None:
         """Look until nobody watches any more; then the past is forgotten, since nobody looked."""
         self._looker.forget()
-        self._seen, beat_at = None, self._clock.monotonic() + BEAT_S
-        while self._streams:
-            await self._look_once()
-            if self._clock.monotonic() >= beat_at:
-                beat_at = self._clock.monotonic() + BEAT_S
-                await self._beat()
-            await self._clock.sleep(POLL_S)
-        self._past.clear()
-        self._number += 1  # an id from before the pause is too old to be caught up with
+        now = self._clock.monotonic()
+        beat_at, rest_at = now + BEAT_S, now + LINGER_S
+        try:
+            while self._streams or now < rest_at:
+                await self._look_once()
+                if now >= beat_at:
+                    beat_at = now + BEAT_S
+                    await self._beat()
+                await self._clock.sleep(POLL_S)
+                now = self._clock.monotonic()
+                rest_at = now + LINGER_S if self._streams else rest_at
+        finally:
+            self._seen = None
+            self._past.clear()
+            self._number += 1  # an id from before the pause is too old to be caught up with
 
     async def _look_once(self) -> None:
         try:
@@ -153,11 +194,15 @@ class Hub:
             self._say_stale(seen.stale)
         if before is not None:
             self._tell(change_of(self._number + 1, before, seen))
+        for stream in [stream for stream in self._streams if stream.unsure]:
+            stream.unsure = False
+            stream.note("resync", "{}")
 
     def _tell(self, change: Change) -> None:
         if change.topics:
             self._number = change.number
-            self._past.append(replace(change, latest={}))  # a page that comes back says what it shows
+            now = self._clock.monotonic()
+            self._past.append(replace(change, latest={}, at=now))  # a page that comes back says what it shows
         elif not change.latest:
             return
         for stream in list(self._streams):
@@ -187,7 +232,7 @@ class Hub:
         return max(_PACE_MS, _PACE_EACH_MS * len(self._streams))
 
     async def _beat(self) -> None:
-        """Say that the link lives, and end the streams of logins that are over."""
+        """Say that the link lives, and end the streams of logins that are over: an open page is use of its login."""
         with contextlib.suppress(SQLAlchemyError, MetergateError, ProblemError):
             good = await self._workers.run(self._good_sessions)
             now = self._clock.now_ms()
@@ -198,9 +243,11 @@ class Hub:
         self._note_all(self._seen.stale if self._seen else ())
 
     def _good_sessions(self) -> Mapping[str, tuple[int, int]]:
-        """Return (expires_at, version of the user) of the sessions that are watched."""
+        """Return (expires_at, version of the user) of the sessions that are watched, noting the use once a minute."""
         ids = sorted({stream.session_id for stream in list(self._streams) if stream.session_id})
         found: dict[str, tuple[int, int]] = {}
+        with contextlib.suppress(SQLAlchemyError, MetergateError):  # a busy registry loses only the note
+            sessions.touch_watched(self._database, ids, self._clock.now_ms(), self._access)
         with self._database.read() as connection:
             for start in range(0, len(ids), 500):
                 rows = connection.execute(_SESSIONS.where(Session.id.in_(ids[start : start + 500])))

@@ -24,13 +24,15 @@ class Change:
     """Of work orders that changed."""
     latest: Mapping[str, int] = field(default_factory=dict)
     """Time of the newest reading [ms UTC] of meters that somebody watches."""
+    at: float = 0.0
+    """When it was told [s], by the clock's own time."""
 
 
 @dataclass(eq=False, slots=True)
 class Stream:
     """One viewer. meter, seen_at: the one meter that his page shows, and the time [ms UTC] of the reading there.
 
-    language: of his page.
+    language: of his page. number: the last change that he was told of. unsure: nobody looked while his page was made.
     """
 
     actor: Actor
@@ -41,10 +43,11 @@ class Stream:
     seen_at: int = 0
     language: str = "en"
     ended: bool = False
+    unsure: bool = False
+    number: int = 0
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     _topics: set[str] = field(default_factory=set)
     _urgent: bool = False
-    _number: int = 0
     _notes: dict[str, str] = field(default_factory=dict)
 
     def tell(self, change: Change) -> None:
@@ -59,7 +62,7 @@ class Stream:
             topics.add("meter")
         self._topics |= topics
         self._urgent |= looks and any(map(self.actor.sees, change.urgent))
-        self._number = change.number
+        self.number = change.number
         if topics:
             self.waiting.set()
 
@@ -74,11 +77,16 @@ class Stream:
         self.note("bye", "{}")
 
     def take(self, boot: str) -> bytes:
-        """Return everything that waits as the bytes of events, and forget it."""
+        """Return everything that waits as the bytes of events, and forget it.
+
+        Each batch says how far it goes, also one without a change: whoever comes back was told as much.
+        """
         self.waiting.clear()
         lines = [f"event: {event}\ndata: {data}\n\n" for event, data in self._notes.items()]
         if self._topics:
             said = json.dumps({"topics": sorted(self._topics), "urgent": self._urgent})
-            lines.insert(0, f"id: {boot}-{self._number}\nevent: change\ndata: {said}\n\n")
+            lines.insert(0, f"event: change\ndata: {said}\n\n")
         self._notes, self._topics, self._urgent = {}, set(), False
+        if lines and not self.unsure:
+            lines.insert(0, f"id: {boot}-{self.number}\n")
         return "".join(lines).encode()

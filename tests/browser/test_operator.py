@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from selenium.webdriver.common.by import By
 
 from metering.clock import SystemClock
 from registry import users
 from registry.database import Database
+from registry.models_access import Session
 from registry.roles import console
 from tests.api.process import Served
-from tests.browser.house import Browser, browser, house, inject
+from tests.browser.house import PASSWORD, Browser, browser, house, inject
 
 AXE = Path(__file__).parents[2] / "api" / "pages" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = ("/", "/alarms", "/alarms/1", "/shift", "/meters", "/meters/G-0001", "/field")
@@ -96,6 +98,112 @@ def test_what_is_ticked_and_unfolded_outlives_a_renewal_and_is_acknowledged_at_o
     window.one("form[action$='/note'] input[name=note]").send_keys("two leaks at Hill Road")
     window.click("#add-note")
     window.until(lambda: "two leaks at Hill Road" in window.words("ol.history"))
+
+
+def test_what_came_while_the_link_was_away_is_shown_when_it_is_back(place: tuple[Served, Database, Browser]) -> None:
+    _, database, window = place
+    window.log_in("operator")
+    window.open("/alarms")
+    window.until(lambda: window.all("#main[data-place]"))
+    window.driver.execute_cdp_cmd("Network.enable", {})
+    before = len(window.all("tbody tr"))
+    cut(window, away=True)
+    window.until(lambda: window.one("#link-lost").is_displayed(), deadline_s=60.0)
+    inject(database, key="away:1")
+    cut(window, away=False)
+    window.until(lambda: len(window.all("tbody tr")) == before + 1, deadline_s=60.0)
+    window.until(lambda: not window.one("#link-lost").is_displayed())
+    window.faults()
+
+
+def cut(window: Browser, *, away: bool) -> None:
+    """Take the browser off the net, or put it back."""
+    no_limit = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    window.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": away, **no_limit})
+
+
+def test_a_press_without_a_release_does_not_stop_the_page(place: tuple[Served, Database, Browser]) -> None:
+    """The menu of the right button, or a list of choices, swallows the release."""
+    _, database, window = place
+    window.log_in("operator")
+    window.open("/alarms")
+    inject_until_seen(window, database, "pressed")
+    window.driver.execute_script("dispatchEvent(new PointerEvent('pointerdown', {button: 2}))")
+    before = len(window.all("tbody tr"))
+    inject(database, key="pressed:more")
+    window.until(lambda: len(window.all("tbody tr")) == before + 1)
+
+
+def test_nothing_is_renewed_under_a_field_that_was_entered_while_the_page_was_on_its_way(
+    place: tuple[Served, Database, Browser],
+) -> None:
+    _, database, window = place
+    window.log_in("operator")
+    window.prefer(language="en", theme="dark")
+    window.open("/alarms")
+    inject_until_seen(window, database, "entered")
+    window.driver.execute_script(ENTER_AT_A_RENEWAL)
+    before = len(window.all("tbody tr"))
+    inject(database, key="entered:more")
+    window.until(lambda: window.one("#held").is_displayed(), deadline_s=60.0)
+    assert window.driver.execute_script("return document.activeElement === window.field"), "the field was replaced"
+    assert len(window.all("tbody tr")) == before
+    window.driver.execute_script("window.field.blur()")
+    window.until(lambda: len(window.all("tbody tr")) == before + 1)
+    window.until(lambda: not window.one("#held").is_displayed())
+
+
+ENTER_AT_A_RENEWAL = """
+window.field = document.querySelector("#many input[name=note]");
+const send = XMLHttpRequest.prototype.send;
+XMLHttpRequest.prototype.send = function (...body) {
+  XMLHttpRequest.prototype.send = send;
+  window.field.focus();
+  return send.apply(this, body);
+};
+"""
+"""The next question of the page finds its reader in a field before the answer is there."""
+
+
+def test_the_keyboard_stays_where_it_is_when_the_page_is_renewed(place: tuple[Served, Database, Browser]) -> None:
+    _, database, window = place
+    window.log_in("operator")
+    window.open("/alarms")
+    inject_until_seen(window, database, "tab")
+    window.driver.execute_script("document.querySelector('#live a[href=\"/alarms/1\"]').focus()")
+    before = len(window.all("tbody tr"))
+    inject(database, key="tab:more")
+    window.until(lambda: len(window.all("tbody tr")) == before + 1)
+    window.until(
+        lambda: window.driver.execute_script("return document.activeElement.getAttribute('href')") == "/alarms/1"
+    )
+
+
+def test_what_was_typed_outlives_the_login_and_is_sent_after_the_next(
+    place: tuple[Served, Database, Browser],
+) -> None:
+    _, database, window = place
+    window.log_in("operator")
+    window.prefer(language="en", theme="dark")
+    window.open("/alarms/1")
+    window.one("form[action$='/comment'] input[name=note]").send_keys("nobody answers the door")
+    with database.begin() as connection:
+        connection.execute(sa.delete(Session))
+    window.until(lambda: window.one("#login-over").is_displayed(), deadline_s=60.0)
+    page = window.driver.current_window_handle
+    window.click("#login-over a")
+    window.until(lambda: len(window.driver.window_handles) == 2)
+    window.driver.switch_to.window(next(name for name in window.driver.window_handles if name != page))
+    window.one("input[name=name]").send_keys("operator")
+    window.one("input[name=password]").send_keys(PASSWORD)
+    window.click("main form button")
+    window.until(lambda: "/login" not in window.driver.current_url)
+    window.driver.close()
+    window.driver.switch_to.window(page)
+    window.until(lambda: not window.one("#login-over").is_displayed(), deadline_s=60.0)
+    window.click("#comment")
+    window.until(lambda: "nobody answers the door" in window.words("ol.history"))
+    window.faults()
 
 
 def test_viewer_sees_the_alarm_and_no_button_for_it(place: tuple[Served, Database, Browser]) -> None:

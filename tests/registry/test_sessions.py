@@ -99,6 +99,26 @@ def test_after_twelve_hours_it_ends_whatever_happens(database: Database) -> None
     assert found(database, token, T0 + 12 * HOUR) is None
 
 
+def test_an_open_page_moves_the_end_as_a_request_does(database: Database) -> None:
+    token, _ = opened(database, person(database))
+    facts = found(database, token, T0)
+    assert facts is not None
+    idle, longest = LIMITS.session_idle_min * MINUTE, LIMITS.session_longest_h * HOUR
+    for at, end in ((T0 + MINUTE // 2, T0 + idle), (T0 + 20 * MINUTE, T0 + 20 * MINUTE + idle)):
+        sessions.touch_watched(database, [facts.id, "unknown"], at, LIMITS)
+        seen = found(database, token, at)
+        assert seen is not None
+        assert seen.expires_at == end
+    sessions.touch_watched(database, [facts.id], T0 + 20 * MINUTE + idle, LIMITS)
+    assert found(database, token, T0 + 20 * MINUTE + idle) is None, "what is over stays over"
+    with database.begin() as connection:
+        connection.execute(sa.update(Session).values(expires_at=T0 + longest))
+    sessions.touch_watched(database, [facts.id], T0 + longest - MINUTE, LIMITS)
+    last = found(database, token, T0 + longest - 1)
+    assert last is not None
+    assert last.expires_at == T0 + longest
+
+
 def test_a_disabled_user_is_out_at_once(database: Database) -> None:
     token, _ = opened(database, person(database))
     with database.begin() as connection:

@@ -160,12 +160,21 @@ def test_a_viewer_has_no_form_of_the_shift_and_another_area_no_shift(world: Worl
     assert world.get("/shift/2", headers={"authorization": f"Bearer {south}"}).status_code == 404
 
 
+def test_a_form_whose_login_is_over_says_so_to_its_reader(world: World) -> None:
+    sent = {"authorization": "", "accept": "text/html", "cookie": "metergate-language=zh"}
+    answer = world.request("POST", "/alarms/1/comment", headers=sent, data={"note": "x"})
+    assert answer.status_code == 401
+    assert "您的登录已结束" in answer.text
+    assert "API key" not in answer.text
+
+
 def test_why_tells_what_became_of_every_reading_of_a_period(world: World) -> None:
     said = text(world, "/meters/E-0001/why?period=2026-03")
     assert "Why is a period short? E-0001 2026-03" in said
     assert "not due yet" in said
     assert world.get("/meters/NOT/why").status_code == 404
-    assert world.get("/meters/G-0001/why?period=2026-13").status_code == 422
+    for period in ("2026-13", "1970-01", "9999-12", "0001-01"):
+        assert world.get(f"/meters/G-0001/why?period={period}").status_code == 422, period
 
 
 def test_bytes_that_were_refused_are_shown_to_whoever_may_see_them(world: World) -> None:

@@ -190,6 +190,92 @@ def test_whoever_comes_back_gets_what_was_missed_or_is_told_to_look_anew(world: 
         run(scenario())
 
 
+def test_whoever_comes_before_the_first_look_looks_anew_after_it(world: World) -> None:
+    """What was committed between his page and that look would else be told to nobody."""
+    with hub_of(world) as (hub, database, clock):
+
+        async def scenario() -> None:
+            assert hub.place == ""
+            stream = hub.join(EVERYWHERE)
+            assert stream
+            assert stream.take("boot").startswith(b"event: hello")  # no id: this is no place to come back to
+            await until(clock, lambda: "resync" in stream._notes)
+            assert database.reads
+
+        run(scenario())
+
+
+def test_a_page_is_told_what_came_after_it_was_read_and_nothing_else(world: World) -> None:
+    with hub_of(world) as (hub, database, clock):
+
+        async def scenario() -> None:
+            stays = hub.join(EVERYWHERE)
+            assert stays
+            await settled(hub, database, clock, stays)
+            await until(clock, lambda: hub.place == f"{hub.boot}-0")
+            place = hub.place
+            find(world)
+            await until(clock, lambda: bool(stays._topics))
+            assert hub.place == place, "answers that pages share are up to a second old"
+            for missed, seen in ((place, True), ("", False)):
+                late = hub.join(EVERYWHERE, missed)
+                assert late
+                assert ("change" in dict(events(late))) is seen
+            await until(clock, lambda: hub.place != place)
+            fresh = hub.join(EVERYWHERE, hub.place)
+            assert fresh
+            assert [event for event, _ in events(fresh)] == ["hello"]
+
+        run(scenario())
+
+
+def test_whoever_heard_nothing_but_the_greeting_can_come_back_to_it(world: World) -> None:
+    with hub_of(world) as (hub, database, clock):
+
+        async def scenario() -> None:
+            stays = hub.join(EVERYWHERE)
+            assert stays
+            await settled(hub, database, clock, stays)
+            leaves = hub.join(EVERYWHERE, hub.place)
+            assert leaves
+            last = leaves.take(hub.boot).decode().splitlines()[0]
+            hub.leave(leaves)
+            find(world)
+            await until(clock, lambda: bool(stays._topics))
+            back = hub.join(EVERYWHERE, last.removeprefix("id: "))
+            assert back
+            assert "findings" in dict(events(back))["change"]["topics"]
+
+        run(scenario())
+
+
+def test_a_page_that_is_watched_is_use_of_its_login(world: World) -> None:
+    """The list of alarms stays before the operator in a night without any."""
+    make_user(world.database, "wang", Role.OPERATOR)
+    limits, begin = AccessSettings(session_idle_min=10), T0 + 86_400_000
+    with world.database.begin() as connection:
+        user = users.need(connection, "wang")
+        token = sessions.open_session(connection, user.id, "", begin, limits)[0]
+        facts = sessions.find(connection, token, begin)
+    assert facts
+    with hub_of(world) as (hub, database, clock):
+        hub._access = limits
+
+        async def scenario() -> None:
+            stream = hub.join(Identity(facts.actor, facts))
+            assert stream
+            await settled(hub, database, clock, stream)
+            while clock.now_ms() < begin + 15 * 60_000:
+                beat = database.reads + 3  # the look, whose use is to be noted, whose login is over
+                await clock.advance(BEAT_S)
+                while database.reads < beat:
+                    await asyncio.sleep(0.02)  # the threads work in real time
+                    await clock.advance(0.25)
+            assert not stream.ended
+
+        run(scenario())
+
+
 def test_who_holds_most_makes_room_and_else_there_is_none(world: World) -> None:
     with hub_of(world, max_event_streams=4) as (hub, _, _clock):
 

@@ -48,6 +48,16 @@ CHINESE = Reader("zh", Times("Asia/Shanghai"))
             "1199 before, 9999 now: no flow of this meter explains it",
             "上次 1199，本次 9999：该表流量无法解释",
         ),
+        (
+            "too many wrong logins for this account; wait 30 s",
+            "too many wrong logins for this account; wait 30 s",
+            "该账号登录失败次数过多；请等待 30 秒",
+        ),
+        (
+            "This form was too old, or the browser keeps no cookies; try again.",
+            "This form was too old, or the browser keeps no cookies; try again.",
+            "表单已过期，或浏览器不保存 Cookie；请重试",
+        ),
         ("there is no quarantined row '99'", "there is no quarantined row &#39;99&#39;", "没有被拒收的数据行 99"),
     ],
 )
