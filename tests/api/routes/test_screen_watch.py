@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import httpx
+import pytest
 
+from api.screens import frame
 from api.screens.alarm_forms import moment_of
 from api.screens.alarm_rate_chart import rate_chart
+from api.screens.assets import Asset
 from registry import findings
 from registry.findings_rate import rate_series
 from registry.roles import Role
@@ -158,6 +161,18 @@ def test_a_viewer_has_no_form_of_the_shift_and_another_area_no_shift(world: Worl
     south = make_key(world.database, Role.OPERATOR, areas=frozenset({"south"}))
     assert world.get("/shift/2").status_code == 200
     assert world.get("/shift/2", headers={"authorization": f"Bearer {south}"}).status_code == 404
+
+
+def test_a_browser_whose_scripts_are_off_is_told_that_the_page_stands_still(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = {name: Asset(f"{name}.js", "sha384-x", b"", b"") for name in ("app", "charts")}
+    monkeypatch.setattr(frame, "assets", lambda: built)
+    told = '<noscript><p class="banner" role="status"><strong>Scripts are switched off'
+    assert told in world.get("/alarms", headers=ENGLISH).text
+    assert told not in world.get("/meters", headers=ENGLISH).text, "nothing of it would be renewed"
+    monkeypatch.setattr(frame, "assets", dict)
+    assert told not in world.get("/alarms", headers=ENGLISH).text, "it renews itself as a whole"
 
 
 def test_a_form_whose_login_is_over_says_so_to_its_reader(world: World) -> None:
