@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from registry import audit
 from registry.models_jobs import Shift, ShiftNote
@@ -36,7 +37,11 @@ def begin(connection: Connection, actor: Actor, *, desk: str, now_ms: int, note:
         raise RefusedError("conflict", f"shift {taken} of {desk} is not closed; take it over instead")
     if not _is_person(actor):
         raise RefusedError("conflict", "a shift is a person's: log in, a key of a program cannot sign")
-    number = _insert(connection, actor.name, desk, areas_to(actor.areas), now_ms, None)
+    try:
+        with connection.begin_nested():
+            number = _insert(connection, actor.name, desk, areas_to(actor.areas), now_ms, None)
+    except IntegrityError:
+        raise RefusedError("conflict", f"somebody else began a shift of {desk} at this moment; look again") from None
     audit.append(connection, actor, "shift.begin", "shift", number, at=now_ms, after={"desk": desk}, note=note)
     if note:
         _add_note(connection, actor, number, note, now_ms)

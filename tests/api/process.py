@@ -30,6 +30,7 @@ class Served:
     process: subprocess.Popen[bytes]
     address: str
     key: str
+    folder: Path
 
     @property
     def port(self) -> int:
@@ -64,8 +65,8 @@ class Served:
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, bytes, bytes]:
         """Signal it and wait; return (exit code, stdout, stderr)."""
         self.process.send_signal(number)
-        out, error = self.process.communicate(timeout=60)
-        return self.process.returncode, out, error
+        code = self.process.wait(timeout=60)
+        return code, (self.folder / "api.out").read_bytes(), (self.folder / "api.err").read_bytes()
 
 
 def read_all(caller: socket.socket) -> bytes:
@@ -119,17 +120,18 @@ def served(
         forget_jobs(folder)
     key = real_key(Database(f"sqlite:///{folder / 'registry.db'}"))
     chosen = json.dumps({"port": 0, **settings})
-    process = subprocess.Popen(
-        [sys.executable, "-m", program, str(folder), chosen, *(["jobs"] if jobs else [])],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    command = [sys.executable, "-m", program, str(folder), chosen, *(["jobs"] if jobs else [])]
+    with (
+        (folder / "api.out").open("wb") as out,
+        (folder / "api.err").open("wb") as error,
+    ):  # no full pipe stops it
+        process = subprocess.Popen(command, stdout=out, stderr=error)
     try:
         found = folder / "address"
         assert until(lambda: found.exists() or process.poll() is not None, deadline_s=90.0)
-        assert process.poll() is None, process.communicate()[1].decode()
-        yield Served(process, found.read_text(), key)
+        assert process.poll() is None, (folder / "api.err").read_text()
+        yield Served(process, found.read_text(), key, folder)
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()

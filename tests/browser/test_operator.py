@@ -40,8 +40,8 @@ def test_operator_sees_a_new_finding_within_two_seconds_and_acknowledges_it(
     window.until(lambda: window.driver.execute_script("return performance.getEntriesByType('resource').length") > 0)
     window.driver.execute_script("window.kept = true")
     inject_until_seen(window, database, "first")
-    waited = sorted(seen_after(window, database, f"UP-1:leak:burst:{number + 2}") for number in range(3))
-    assert waited[1] < 2.0, waited  # a machine that does three things at once may be slow once, not each time
+    waited = sorted(seen_after(window, database, f"UP-1:leak:burst:{number + 2}") for number in range(5))
+    assert waited[2] < 2.0, waited  # a machine that does three things at once may be slow once, not each time
     alarm = window.until(lambda: window.all("tbody tr")[0].get_attribute("id").removeprefix("alarm-"))
     window.click(f"#acknowledge-{alarm}")
     window.until(lambda: "acknowledged" in window.words(f"#alarm-{alarm} .state.ACKED"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -71,6 +72,28 @@ def alarms(database: Database) -> None:
             (3, AlarmEvent.ACKNOWLEDGE, {}),
         ):
             findings_actions.act(connection, LI, number, event, now_ms=T0 + 3 * HOUR, note=f"deed {number}", **more)
+
+
+def test_two_people_who_begin_at_once_get_one_shift_and_one_clear_no(database: Database) -> None:
+    asked, answers = threading.Event(), list[str]()
+
+    def second() -> None:
+        asked.set()
+        try:
+            answers.append(str(begin(database, WANG)))
+        except RefusedError as refused:
+            answers.append(refused.sort)
+
+    thread = threading.Thread(target=second)
+    with database.begin() as connection:
+        shifts.begin(connection, LI, desk="control-room", now_ms=T0)
+        thread.start()
+        assert asked.wait(60)
+        thread.join(0.3)  # it waits for us: on PostgreSQL inside its INSERT, on SQLite before its BEGIN
+    thread.join(60)
+    assert answers == ["conflict"]
+    with database.read() as connection:
+        assert connection.execute(sa.select(SHIFT.c.on_duty)).scalars().all() == [LI.name]
 
 
 def test_a_hand_over_holds_what_is_open_what_was_done_and_the_notes(database: Database) -> None:

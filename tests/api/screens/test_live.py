@@ -50,7 +50,7 @@ def hub_of(world: World, **settings: Any) -> Iterator[tuple[Hub, Looked, ManualC
 
 async def until(clock: ManualClock, holds: Callable[[], bool], step_s: float = 0.25) -> None:
     """Let time pass until it is so."""
-    for _ in range(400):
+    for _ in range(4000):
         if holds():
             return
         await clock.advance(step_s)
