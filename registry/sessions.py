@@ -158,6 +158,7 @@ def touch_watched(database: Database, ids: Sequence[str], at: int, limits: Acces
     """Note that pages of these sessions are open and watched; writes only for those whose `touch` is due."""
     due = sa.and_(Session.seen_at <= at - TOUCH_MS, Session.expires_at > at)
     longest, idle_end = limits.session_longest_h * 3_600_000, at + limits.session_idle_min * 60_000
+    # `_end`, worked out by the database for all of them at once
     end = sa.case((Session.created_at + longest < idle_end, Session.created_at + longest), else_=idle_end)
     for start in range(0, len(ids), 500):
         wanted = sa.and_(Session.id.in_(ids[start : start + 500]), due)

@@ -129,9 +129,7 @@ def test_a_press_without_a_release_does_not_stop_the_page(place: tuple[Served, D
     window.open("/alarms")
     inject_until_seen(window, database, "pressed")
     window.driver.execute_script("dispatchEvent(new PointerEvent('pointerdown', {button: 2}))")
-    before = len(window.all("tbody tr"))
-    inject(database, key="pressed:more")
-    window.until(lambda: len(window.all("tbody tr")) == before + 1)
+    seen_after(window, database, "pressed:more")
 
 
 def test_nothing_is_renewed_under_a_field_that_was_entered_while_the_page_was_on_its_way(
@@ -171,9 +169,7 @@ def test_the_keyboard_stays_where_it_is_when_the_page_is_renewed(place: tuple[Se
     window.open("/alarms")
     inject_until_seen(window, database, "tab")
     window.driver.execute_script("document.querySelector('#live a[href=\"/alarms/1\"]').focus()")
-    before = len(window.all("tbody tr"))
-    inject(database, key="tab:more")
-    window.until(lambda: len(window.all("tbody tr")) == before + 1)
+    seen_after(window, database, "tab:more")
     window.until(
         lambda: window.driver.execute_script("return document.activeElement.getAttribute('href')") == "/alarms/1"
     )

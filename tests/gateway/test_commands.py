@@ -244,7 +244,7 @@ def test_read_now_overtakes_a_running_sweep_on_a_slow_bus(tmp_path: Path, broker
             polls.append(poller.counters["polls"])
             await append(rows)
 
-        commands._begin, commands._append = begun, ended  # type: ignore[method-assign]  # they are watched
+        commands._begin, commands._append = begun, ended  # type: ignore[method-assign]  # watched, not replaced
         await until(lambda: len(poller.buses["b"].ready) >= 3, what="a sweep with a queue")
         waiting = [poll.meter.meter for poll in poller.buses["b"].ready]
         nonce, sealed = office.command("read-now", {"meters": [waiting[-1]]})

@@ -140,7 +140,7 @@ def test_a_message_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) ->
     async def scene(broker: WireBroker, clock: VirtualClock, session: Any) -> None:
         session("ear", ("t", 1))
         await clock.sleep(1.0)
-        monkeypatch.setattr("metergate.virtual_time._STUCK_S", 0.3)
+        monkeypatch.setattr("metergate.virtual_time._STUCK_S", 0.3)  # real time; only now, when all links stand
         broker.note(Message("t", b"which nobody sends"))
         await clock.sleep(1.0)
 

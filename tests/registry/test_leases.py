@@ -187,7 +187,7 @@ def test_on_postgresql_a_part_cannot_change_hands_inside_a_saving_transaction(po
 def test_on_postgresql_a_worker_that_freezes_inside_a_transaction_does_not_hold_the_city(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "IDLE_MS", 1500)
+    monkeypatch.setattr(leases, "IDLE_MS", 1500)  # PostgreSQL keeps it, in real time; longer than a pause of ours
     database = Database(postgres_url)
     a, b = Hand(database, "a"), Hand(database, "b")
     a.turn(0)
@@ -209,7 +209,7 @@ def test_on_postgresql_a_worker_that_froze_inside_a_statement_is_ended_by_who_wa
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a pipeline the server waits for the rest of the messages, which no timeout of PostgreSQL 15 counts."""
-    monkeypatch.setattr(leases, "IDLE_MS", 1000)
+    monkeypatch.setattr(leases, "IDLE_MS", 1000)  # PostgreSQL keeps both, in real time
     monkeypatch.setattr(leases, "_LOCK_MS", 2000)
     database = Database(postgres_url)
     a, b = Hand(database, "a"), Hand(database, "b")

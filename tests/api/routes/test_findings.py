@@ -125,7 +125,7 @@ def test_a_deed_that_waits_for_the_registry_bears_the_time_at_which_it_was_done(
         world.clock.pause(5)
         return await write(house, work)
 
-    monkeypatch.setattr(House, "write", late)
+    monkeypatch.setattr(House, "write", late)  # the real one, after somebody else has held the registry for 5 s
     before = world.clock.now_ms()
     assert post(world, f"1/{deed}", body).status_code == 200
     assert world.get("/api/v1/findings/1").json()["history"][-1]["at"] == rfc3339(before + 5000)

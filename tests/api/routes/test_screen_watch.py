@@ -167,11 +167,11 @@ def test_a_browser_whose_scripts_are_off_is_told_that_the_page_stands_still(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = {name: Asset(f"{name}.js", "sha384-x", b"", b"") for name in ("app", "charts")}
-    monkeypatch.setattr(frame, "assets", lambda: built)
+    monkeypatch.setattr(frame, "assets", lambda: built)  # whether `make web` ran or not: the page names them alone
     told = '<noscript><p class="banner" role="status"><strong>Scripts are switched off'
     assert told in world.get("/alarms", headers=ENGLISH).text
     assert told not in world.get("/meters", headers=ENGLISH).text, "nothing of it would be renewed"
-    monkeypatch.setattr(frame, "assets", dict)
+    monkeypatch.setattr(frame, "assets", dict)  # as before `make web`
     assert told not in world.get("/alarms", headers=ENGLISH).text, "it renews itself as a whole"
 
 
